@@ -1,0 +1,290 @@
+"""Organs: ids, names, colours, surface tolerances, left/right pairs, and other label numberings."""
+
+from __future__ import annotations
+
+import difflib
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from labelferry.errors import UserError
+
+
+@dataclass(frozen=True)
+class Organ:
+    """One organ of a label map."""
+
+    id: int
+    """Label value; 0 is background."""
+    name: str
+    colour: tuple[int, int, int] = (200, 200, 200)
+    """Red, green, blue, 0–255."""
+    tolerance_mm: float = 2.0
+    """Tolerance of the normalised surface Dice, in mm (FLARE24)."""
+    pair: int | None = None
+    """Id of the organ on the other side of the body, for left/right pairs."""
+
+
+@dataclass(frozen=True)
+class OrganSet:
+    """The organs that a project segments, with ids 1…n (background is 0)."""
+
+    organs: tuple[Organ, ...] = field()
+
+    def __post_init__(self) -> None:
+        ids = [organ.id for organ in self.organs]
+        if not ids or ids != list(range(1, len(ids) + 1)):
+            raise UserError(
+                "organ ids must be consecutive",
+                seen=ids or "no organ",
+                allowed="1, 2, 3, … in this order",
+            )
+        names = [organ.name for organ in self.organs]
+        if len(set(names)) != len(names):
+            raise UserError("organ names must differ from each other", seen=names)
+        for organ in self.organs:
+            if organ.pair is not None and (
+                organ.pair not in ids or self.organs[organ.pair - 1].pair != organ.id
+            ):
+                raise UserError(
+                    f"the pair of {organ.name} must name it back",
+                    seen=organ.pair,
+                    allowed="two organs that name each other's id",
+                )
+
+    def __iter__(self) -> Iterator[Organ]:
+        return iter(self.organs)
+
+    def __len__(self) -> int:
+        return len(self.organs)
+
+    def __getitem__(self, organ_id: int) -> Organ:
+        if not 1 <= organ_id <= len(self.organs):
+            raise UserError("unknown organ id", seen=organ_id, allowed=f"1…{len(self.organs)}")
+        return self.organs[organ_id - 1]
+
+    @cached_property
+    def ids(self) -> frozenset[int]:
+        """All organ ids, background excluded."""
+        return frozenset(organ.id for organ in self.organs)
+
+    @cached_property
+    def names(self) -> tuple[str, ...]:
+        """Organ names in the order of their ids."""
+        return tuple(organ.name for organ in self.organs)
+
+    def named(self, name: str) -> Organ:
+        """The organ of a name; an unknown name is refused with the nearest one."""
+        for organ in self.organs:
+            if organ.name == name:
+                return organ
+        near = difflib.get_close_matches(name, self.names, n=1)
+        raise UserError(
+            "unknown organ",
+            seen=name,
+            allowed=", ".join(self.names),
+            fix=f"did you mean '{near[0]}'?" if near else None,
+        )
+
+    def to_json(self) -> list[dict[str, Any]]:
+        """A JSON-able form, read back by :meth:`from_json`."""
+        return [
+            {
+                "id": o.id,
+                "name": o.name,
+                "colour": list(o.colour),
+                "tolerance_mm": o.tolerance_mm,
+                "pair": o.pair,
+            }
+            for o in self.organs
+        ]
+
+    @classmethod
+    def from_json(cls, rows: Iterable[Mapping[str, Any]]) -> OrganSet:
+        """Build from dictionaries with at least ``id`` and ``name``."""
+        organs = []
+        for row in rows:
+            extra = set(row) - {"id", "name", "colour", "tolerance_mm", "pair"}
+            if extra or "id" not in row or "name" not in row:
+                raise UserError(
+                    "an organ needs an id and a name",
+                    seen=dict(row),
+                    allowed="id, name, colour, tolerance_mm, pair",
+                )
+            red, green, blue = row.get("colour") or (200, 200, 200)
+            pair = row.get("pair")
+            organs.append(
+                Organ(
+                    int(row["id"]),
+                    str(row["name"]),
+                    (red, green, blue),
+                    float(row.get("tolerance_mm") or 2.0),
+                    None if pair is None else int(pair),
+                )
+            )
+        return cls(tuple(organs))
+
+    @classmethod
+    def read(cls, path: Path) -> OrganSet:
+        """Read a user's own list of organs: a JSON file holding a list of organs."""
+        try:
+            rows = json.loads(path.read_text(encoding="utf-8"))
+        except FileNotFoundError as error:
+            raise UserError("list of organs not found", path=path) from error
+        except (json.JSONDecodeError, UnicodeDecodeError) as error:
+            raise UserError("not a JSON list of organs", path=path, seen=str(error)) from error
+        if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
+            raise UserError(
+                "not a list of organs",
+                path=path,
+                allowed='[{"id": 1, "name": "liver"}, …]',
+            )
+        return cls.from_json(rows)
+
+
+FLARE = OrganSet(
+    (
+        Organ(1, "liver", (221, 130, 101), 5.0),
+        Organ(2, "right kidney", (185, 102, 83), 3.0, pair=13),
+        Organ(3, "spleen", (157, 108, 162), 3.0),
+        Organ(4, "pancreas", (249, 180, 111), 5.0),
+        Organ(5, "aorta", (224, 50, 55), 2.0),
+        Organ(6, "inferior vena cava", (0, 114, 189), 2.0),
+        Organ(7, "right adrenal gland", (244, 214, 49), 2.0, pair=8),
+        Organ(8, "left adrenal gland", (255, 238, 140), 2.0, pair=7),
+        Organ(9, "gallbladder", (80, 200, 120), 2.0),
+        Organ(10, "esophagus", (211, 171, 143), 3.0),
+        Organ(11, "stomach", (216, 101, 179), 5.0),
+        Organ(12, "duodenum", (0, 180, 180), 7.0),
+        Organ(13, "left kidney", (120, 70, 200), 3.0, pair=2),
+    )
+)
+"""The 13 organs in FLARE order, with the NSD tolerances of FLARE24."""
+
+
+@dataclass(frozen=True)
+class LabelScheme:
+    """Another data set's numbering: its label values and the organ that each one means.
+
+    A value that means none of our organs (``None``) becomes background.
+    """
+
+    name: str
+    values: Mapping[int, str | None]
+
+    def organs_annotated(self, organs: OrganSet) -> frozenset[int]:
+        """Ids of the organs that this numbering can express."""
+        known = set(self.values.values())
+        return frozenset(organ.id for organ in organs if organ.name in known)
+
+
+def _totalsegmentator() -> dict[int, str | None]:
+    values: dict[int, str | None] = dict.fromkeys(range(1, 118))
+    values |= {
+        1: "spleen",
+        2: "right kidney",
+        3: "left kidney",
+        4: "gallbladder",
+        5: "liver",
+        6: "stomach",
+        7: "pancreas",
+        8: "right adrenal gland",
+        9: "left adrenal gland",
+        15: "esophagus",
+        19: "duodenum",
+        52: "aorta",
+        63: "inferior vena cava",
+    }
+    return values
+
+
+def _chaos() -> dict[int, str | None]:
+    # CHAOS MRI ground truth is an 8-bit picture; each organ owns a range of grey levels
+    ranges = {
+        "liver": (55, 70),
+        "right kidney": (110, 135),
+        "left kidney": (175, 200),
+        "spleen": (240, 255),
+    }
+    return {v: name for name, (low, high) in ranges.items() for v in range(low, high + 1)}
+
+
+SCHEMES: Mapping[str, LabelScheme] = {
+    scheme.name: scheme
+    for scheme in (
+        LabelScheme(
+            "amos",
+            {
+                1: "spleen",
+                2: "right kidney",
+                3: "left kidney",
+                4: "gallbladder",
+                5: "esophagus",
+                6: "liver",
+                7: "stomach",
+                8: "aorta",
+                9: "inferior vena cava",
+                10: "pancreas",
+                11: "right adrenal gland",
+                12: "left adrenal gland",
+                13: "duodenum",
+                14: None,
+                15: None,
+            },
+        ),
+        LabelScheme(
+            "btcv",
+            {
+                1: "spleen",
+                2: "right kidney",
+                3: "left kidney",
+                4: "gallbladder",
+                5: "esophagus",
+                6: "liver",
+                7: "stomach",
+                8: "aorta",
+                9: "inferior vena cava",
+                10: None,
+                11: "pancreas",
+                12: "right adrenal gland",
+                13: "left adrenal gland",
+            },
+        ),
+        LabelScheme("chaos", _chaos()),
+        LabelScheme("totalsegmentator", _totalsegmentator()),
+    )
+}
+"""Numberings that convert to ours: AMOS, BTCV, CHAOS (MRI), TotalSegmentator (version 2)."""
+
+
+def convert_labels(
+    labels: NDArray[np.integer], scheme: str, organs: OrganSet = FLARE
+) -> NDArray[np.uint8]:
+    """Renumber a label array of another data set, any shape, to the ids of ``organs``.
+
+    Raises ``UserError`` on an unknown scheme, or on values that the scheme does not define.
+    """
+    if scheme not in SCHEMES:
+        raise UserError("unknown label numbering", seen=scheme, allowed=", ".join(SCHEMES))
+    known = SCHEMES[scheme].values
+    present = [int(v) for v in np.unique(labels)]
+    unknown = [v for v in present if v != 0 and v not in known]
+    if unknown:
+        raise UserError(
+            f"label values that {scheme} does not define",
+            seen=unknown[:20],
+            allowed=f"0 and {len(known)} values from {min(known)} to {max(known)}",
+        )
+    by_name = {organ.name: organ.id for organ in organs}
+    out = np.zeros(labels.shape, np.uint8)
+    for value in present:
+        target = by_name.get(known.get(value) or "")
+        if target is not None:
+            out[labels == value] = target
+    return out
