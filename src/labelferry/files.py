@@ -9,10 +9,19 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 from labelferry.errors import UserError
+
+
+@cache
+def _umask() -> int:
+    """What the user's new files are kept from; it can only be asked for by setting it."""
+    mask = os.umask(0o077)
+    os.umask(mask)
+    return mask
 
 
 @contextmanager
@@ -28,8 +37,9 @@ def atomic_path(path: Path) -> Iterator[Path]:
     part = Path(name)
     try:
         yield part
-        with part.open("rb") as stream:
+        with part.open("r+b") as stream:
             os.fsync(stream.fileno())
+        part.chmod(0o666 & ~_umask())  # mkstemp makes it the owner's alone
         part.replace(path)
     finally:
         part.unlink(missing_ok=True)
@@ -42,6 +52,7 @@ def atomic_folder(path: Path) -> Iterator[Path]:
     part = Path(tempfile.mkdtemp(dir=path.parent, prefix=".part-"))
     try:
         yield part
+        part.chmod(0o777 & ~_umask())  # mkdtemp makes it the owner's alone
         if path.exists():
             shutil.rmtree(path)
         part.replace(path)
@@ -75,6 +86,8 @@ def read_json(path: Path, *, schema: int | None = None) -> Any:
         value = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise UserError("file not found", path=path) from error
+    except OSError as error:
+        raise UserError("the file cannot be read", path=path, seen=error.strerror) from error
     except (UnicodeDecodeError, json.JSONDecodeError) as error:
         raise UserError("not a JSON file", path=path, seen=str(error)) from error
     if schema is not None:

@@ -15,6 +15,9 @@ from numpy.typing import NDArray
 
 from labelferry.errors import UserError
 
+MAX_ORGANS = 255
+"""Label maps are stored as 8-bit numbers."""
+
 
 @dataclass(frozen=True)
 class Organ:
@@ -45,12 +48,15 @@ class OrganSet:
                 seen=ids or "no organ",
                 allowed="1, 2, 3, … in this order",
             )
+        if len(ids) > MAX_ORGANS:
+            raise UserError("too many organs", seen=len(ids), allowed=f"at most {MAX_ORGANS}")
         names = [organ.name for organ in self.organs]
         if len(set(names)) != len(names):
             raise UserError("organ names must differ from each other", seen=names)
         for organ in self.organs:
             if organ.pair is not None and (
-                organ.pair not in ids or self.organs[organ.pair - 1].pair != organ.id
+                organ.pair not in self.ids - {organ.id}
+                or self.organs[organ.pair - 1].pair != organ.id
             ):
                 raise UserError(
                     f"the pair of {organ.name} must name it back",
@@ -117,17 +123,14 @@ class OrganSet:
                     seen=dict(row),
                     allowed="id, name, colour, tolerance_mm, pair",
                 )
-            red, green, blue = row.get("colour") or (200, 200, 200)
-            pair = row.get("pair")
-            organs.append(
-                Organ(
-                    int(row["id"]),
-                    str(row["name"]),
-                    (red, green, blue),
-                    float(row.get("tolerance_mm") or 2.0),
-                    None if pair is None else int(pair),
-                )
-            )
+            try:
+                organs.append(_organ(row))
+            except (TypeError, ValueError) as error:
+                raise UserError(
+                    "an organ has a value of the wrong kind",
+                    seen=dict(row),
+                    allowed="id and pair: integers, colour: three integers, tolerance_mm: a number",
+                ) from error
         return cls(tuple(organs))
 
     @classmethod
@@ -137,7 +140,7 @@ class OrganSet:
             rows = json.loads(path.read_text(encoding="utf-8"))
         except FileNotFoundError as error:
             raise UserError("list of organs not found", path=path) from error
-        except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        except (OSError, json.JSONDecodeError, UnicodeDecodeError) as error:
             raise UserError("not a JSON list of organs", path=path, seen=str(error)) from error
         if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
             raise UserError(
@@ -146,6 +149,18 @@ class OrganSet:
                 allowed='[{"id": 1, "name": "liver"}, …]',
             )
         return cls.from_json(rows)
+
+
+def _organ(row: Mapping[str, Any]) -> Organ:
+    red, green, blue = (int(v) for v in row.get("colour") or (200, 200, 200))
+    pair, tolerance = row.get("pair"), row.get("tolerance_mm")
+    return Organ(
+        id=int(row["id"]),
+        name=str(row["name"]),
+        colour=(red, green, blue),
+        tolerance_mm=2.0 if tolerance is None else float(tolerance),
+        pair=None if pair is None else int(pair),
+    )
 
 
 FLARE = OrganSet(

@@ -15,6 +15,7 @@ from typing import Any
 import nibabel
 import numpy as np
 from nibabel.filebasedimages import ImageFileError
+from nibabel.openers import ImageOpener
 from nibabel.spatialimages import HeaderDataError
 from numpy.typing import NDArray
 
@@ -35,6 +36,8 @@ class Image:
     header: nibabel.Nifti1Header = field(repr=False)
     file_shape: tuple[int, ...]
     """Shape in the file; trailing axes of length 1 are dropped from the volume."""
+    replaced: int = 0
+    """Number of voxels that were not finite and became the smallest finite value."""
 
 
 def stem(path: Path) -> str:
@@ -67,7 +70,7 @@ def read_image(path: Path) -> Image:
     limit = np.finfo(np.float32).max
     array = np.clip(array, -limit, limit).astype(np.float32)
     volume = Volume(array, _grid(nii, array.shape, path))
-    return Image(volume, nii.header.copy(), tuple(nii.shape))
+    return Image(volume, nii.header.copy(), tuple(nii.shape), int(finite.size - finite.sum()))
 
 
 def read_geometry(path: Path) -> Grid:
@@ -85,8 +88,9 @@ def read_labels(path: Path, organs: OrganSet) -> Segmentation:
     nii, data = _load(path)
     values = np.unique(data)
     rounded = np.round(values)
-    if not np.isfinite(values).all() or np.abs(values - rounded).max() > _INTEGER_TOLERANCE:
+    with np.errstate(invalid="ignore"):  # infinite values differ from themselves, too
         odd = values[~(np.abs(values - rounded) <= _INTEGER_TOLERANCE)]
+    if len(odd):
         raise UserError(
             "label values are not integers",
             path=path,
@@ -139,7 +143,21 @@ def write_labels_like(path: Path, labels: Segmentation, like: Image) -> None:
         if text in header:
             header[text] = b""
     header.extensions.clear()
+    if qform_distance(like) > min(like.volume.grid.spacing):
+        # readers that prefer the qform would see the labels elsewhere
+        header.set_qform(like.volume.grid.affine, int(header["qform_code"]), strip_shears=True)
     _save(path, type_of(header)(array, None, header))
+
+
+def qform_distance(image: Image) -> float:
+    """How far apart, in mm, the header's qform and sform place a corner; 0 where one is unset."""
+    header, grid = image.header, image.volume.grid
+    if not int(header["sform_code"]) or not int(header["qform_code"]):
+        return 0.0
+    try:
+        return grid.distance(Grid(grid.shape, header.get_qform()))
+    except (HeaderDataError, ValueError, UserError):
+        return float("inf")  # a qform that is no rotation
 
 
 def type_of(header: nibabel.Nifti1Header) -> type[nibabel.Nifti1Image]:
@@ -150,7 +168,7 @@ def type_of(header: nibabel.Nifti1Header) -> type[nibabel.Nifti1Image]:
 
 def _save(path: Path, image: nibabel.Nifti1Image) -> None:
     with atomic_path(path) as part:
-        if path.name.endswith(".gz"):
+        if path.name.lower().endswith(".gz"):
             # no name and no time in the gzip header: the same content gives the same bytes
             part.write_bytes(gzip.compress(image.to_bytes(), compresslevel=1, mtime=0))
         else:
@@ -163,7 +181,7 @@ def _open(path: Path) -> Any:
     if path.stat().st_size == 0:
         raise UserError("empty file (0 bytes)", path=path, fix="copy or download it again")
     try:
-        return nibabel.load(path)
+        return _nifti(path)
     except (ImageFileError, HeaderDataError, OSError, EOFError, zlib.error, ValueError) as error:
         raise UserError(
             "not a readable NIfTI file",
@@ -171,6 +189,26 @@ def _open(path: Path) -> Any:
             seen=f"{type(error).__name__}: {error}",
             fix="copy or download it again",
         ) from error
+
+
+def _nifti(path: Path) -> Any:
+    """The image with its voxels still on the disk; unlike nibabel's load, the case of the suffix
+    does not matter."""
+    with path.open("rb") as stream:
+        compressed = stream.read(2) == b"\x1f\x8b"
+    if compressed != path.name.lower().endswith(".gz"):
+        raise UserError(
+            "the name and the content disagree on gzip compression",
+            path=path,
+            seen="compressed content" if compressed else "content that is not gzip-compressed",
+            fix="add .gz to the name" if compressed else "take .gz off the name, or compress it",
+        )
+    with ImageOpener(str(path)) as stream:
+        start = stream.read(nibabel.Nifti2Header.sizeof_hdr)
+    for kind in (nibabel.Nifti1Image, nibabel.Nifti2Image):
+        if kind.header_class.may_contain_header(start):
+            return kind.from_file_map({"image": nibabel.FileHolder(str(path))})
+    raise UserError("not a NIfTI file", path=path, fix="export it as NIfTI (.nii or .nii.gz)")
 
 
 def _load(path: Path) -> tuple[Any, NDArray[Any]]:

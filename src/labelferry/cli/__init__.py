@@ -1,0 +1,57 @@
+"""The command line. Only this room prints."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+
+def main(tokens: Sequence[str] | None = None) -> None:
+    """Run the command line and leave with its exit code (0, 1, 2 or 3; see ``errors``)."""
+    sys.exit(run(sys.argv[1:] if tokens is None else tokens))
+
+
+def run(tokens: Sequence[str]) -> int:
+    """Run one command; returns its exit code. A person's mistake never shows a traceback."""
+    from cyclopts import CycloptsError
+
+    from labelferry.cli.app import app
+    from labelferry.cli.console import error_console
+    from labelferry.errors import EXIT_DONE, EXIT_FAULT, EXIT_INPUT, UserError
+
+    try:
+        result = app(
+            list(tokens), exit_on_error=False, print_error=False, result_action="return_value"
+        )
+    except UserError as error:
+        error_console().print(f"error: {error}", style="red", markup=False)
+        return error.exit_code
+    except CycloptsError as error:
+        error_console().print(f"error: {error}", style="red", markup=False)
+        error_console().print("Try 'labelferry --help'.", markup=False)
+        return EXIT_INPUT
+    except KeyboardInterrupt:
+        error_console().print("stopped; the same command goes on from here", style="yellow")
+        return 130
+    except BrokenPipeError:
+        return EXIT_DONE
+    except Exception:
+        error_console().print(_leave_traceback(), style="red", markup=False)
+        return EXIT_FAULT
+    return result if isinstance(result, int) else EXIT_DONE
+
+
+def _leave_traceback() -> str:
+    """Write the traceback of the current exception to a file and say where."""
+    import tempfile
+    import traceback
+    from pathlib import Path
+
+    folder = Path(tempfile.mkdtemp(prefix="labelferry-fault-"))
+    path = folder / "traceback.txt"
+    path.write_text(traceback.format_exc(), encoding="utf-8")
+    last = traceback.format_exc().strip().splitlines()[-1]
+    return (
+        f"this is a fault of labelferry, not of your data: {last}\n"
+        f"The whole traceback is in {path} (and in the run folder's log.jsonl). Please report it."
+    )

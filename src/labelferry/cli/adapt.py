@@ -1,0 +1,78 @@
+"""labelferry adapt: the main job."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+
+def adapt(
+    run: Path,
+    *,
+    source: Path,
+    target: Path,
+    preset: str = "default",
+    size: str = "full",
+    set_: Annotated[tuple[str, ...], Parameter(name="--set")] = (),
+    organs: Path | None = None,
+    until: str | None = None,
+    dry_run: bool = False,
+) -> int:
+    """Turn labelled CT and unlabelled MRI into an MRI segmentation model.
+
+    The same command goes on after a kill, and runs only what has changed.
+
+    Parameters
+    ----------
+    run
+        Folder for everything that the run makes.
+    source
+        Labelled CT: a folder with images/ and labels/ (and a cohort.csv where there is one).
+    target
+        Unlabelled MRI: such a folder, a plain folder of images, or one image.
+    preset
+        The method: default, paper, … or a TOML file of your own.
+    size
+        The budget: demo (minutes, two CPU cores), laptop, night (one GPU), full (the paper's).
+    set_
+        Change one value of the configuration: --set teach.train.epochs=50. May be repeated.
+    organs
+        A JSON list of your own organs instead of the 13 of FLARE.
+    until
+        Stop after this stage: prepare, translate, teach, match, refine, distil or report.
+    dry_run
+        Say what would be done, and do nothing.
+    """
+    from labelferry.cli.console import TerminalEvents, console
+    from labelferry.organs import FLARE, OrganSet
+    from labelferry.pipeline import chain
+    from labelferry.pipeline.config import load_config
+
+    config = load_config(preset, size, set_)
+    chosen = FLARE if organs is None else OrganSet.read(organs)
+    with TerminalEvents() as events:
+        data, refused = chain.find_input(source, target, chosen, events)
+        if dry_run:
+            rows = chain.dry_run(run, config, data, until)
+            for row in rows:
+                console().print(f"{row.stage.name:<10} {row.state}", markup=False)
+            return 0
+        result = chain.run_config(run, config, data, refused, until=until, events=events)
+    _tell(result)
+    return result.exit_code
+
+
+def _tell(result: object) -> None:
+    from labelferry.cli.console import console
+    from labelferry.pipeline.chain import RunResult
+
+    assert isinstance(result, RunResult)
+    out = console()
+    for case, reason in sorted(result.refused.items()):
+        out.print(f"left out: {case}: {reason}", markup=False)
+    if result.report.exists():
+        out.print(f"report: {result.report}", markup=False)
+        out.print(f"model:  {result.run / 'distil' / 'model'}", markup=False)
+        out.print(f"next:   labelferry predict IMAGES OUTPUT --model {result.run}", markup=False)

@@ -1,0 +1,26 @@
+"""The verbs and where each one lives."""
+
+from __future__ import annotations
+
+from cyclopts import App
+
+from labelferry import __version__
+from labelferry.cli.adapt import adapt
+from labelferry.cli.data import app as data
+from labelferry.cli.demo import demo
+from labelferry.cli.evaluate import evaluate
+from labelferry.cli.ladder import ladder
+from labelferry.cli.phantom import phantom
+from labelferry.cli.predict import predict
+from labelferry.cli.report import report
+from labelferry.cli.status import status
+
+app = App(
+    name="labelferry",
+    help="Carry organ labels from annotated CT to unannotated MRI, and leave with a small, fast "
+    "segmentation model.",
+    version=__version__,
+)
+for verb in (adapt, status, report, predict, evaluate, phantom, demo, ladder):
+    app.command(verb)
+app.command(data)

@@ -1,0 +1,156 @@
+"""``labelferry data``: what is in a folder, and what is wrong with it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import cyclopts
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
+
+    from labelferry.cases import Case
+    from labelferry.io.check import CheckedCohort
+    from labelferry.io.discover import Note
+    from labelferry.organs import OrganSet
+    from labelferry.volume import Grid
+
+app = cyclopts.App(name="data", help="Look at data before a night is spent on them.")
+
+
+@app.command
+def check(
+    *paths: Annotated[Path, cyclopts.Parameter(name="PATH", required=True)],
+    role: Literal["source", "target", "auto"] = "auto",
+    organs: Path | None = None,
+) -> int:
+    """Open every image and label map, and say what was understood and what is wrong.
+
+    Nothing is written. Exit code 0: all cases can be used; 3: some are refused; 2: all are.
+
+    Parameters
+    ----------
+    paths
+        Folders with images/ (and labels/, and cohort.csv), folders of images, or single images.
+    role
+        A source is labelled CT, a target is MRI whose labels are never looked at. With auto, a
+        path is a source where there are labels.
+    organs
+        Your own list of organs, a JSON file; the 13 organs of FLARE otherwise.
+    """
+    from labelferry.errors import EXIT_DONE, EXIT_INPUT, EXIT_PARTIAL
+    from labelferry.organs import FLARE, OrganSet
+
+    known = FLARE if organs is None else OrganSet.read(organs)
+    counts = [_check_path(path, role, known) for path in paths]
+    good, refused = (sum(numbers) for numbers in zip(*counts, strict=True))
+    if not good:
+        return EXIT_INPUT
+    return EXIT_PARTIAL if refused else EXIT_DONE
+
+
+def _check_path(
+    path: Path, role: Literal["source", "target", "auto"], organs: OrganSet
+) -> tuple[int, int]:
+    """Print what there is to say about a path; the numbers of usable cases and of refusals."""
+    from labelferry.cli.console import TerminalEvents, console, error_console
+    from labelferry.errors import UserError
+    from labelferry.io.check import check_cohort
+    from labelferry.io.discover import discover, guess_role
+
+    out = console()
+    try:
+        taken = guess_role(path) if role == "auto" else role
+        found = discover(path, taken, organs)
+    except UserError as error:
+        error_console().print(f"error: {error}", style="red", markup=False)
+        return 0, 1
+    with TerminalEvents() as events:
+        checked = check_cohort(
+            found, organs, lambda done, total: events.progress("cases checked", done, total)
+        )
+    out.print(_summary(path, taken, checked), markup=False, style="bold")
+    if len(checked.cohort):
+        _print_table(out, _table(checked))
+    for note in sorted((*checked.refused, *checked.notes), key=_rank):
+        style = {"refused": "red", "warning": "yellow", "info": "dim"}[note.severity]
+        out.print(_line(note), style=style, markup=False)
+    return len(checked.cohort), len(checked.refused)
+
+
+def _summary(path: Path, role: str, checked: CheckedCohort) -> str:
+    cohort = checked.cohort
+    text = f"{path} ({role}): {_count(len(cohort), 'usable case')} of "
+    text += _count(len(cohort.patients), "patient")
+    domains = Counter(case.domain for case in cohort)
+    if domains:
+        text += " (" + ", ".join(f"{n} {name}" for name, n in sorted(domains.items())) + ")"
+    warnings = sum(note.severity == "warning" for note in checked.notes)
+    return f"{text}; {len(checked.refused)} refused, {_count(warnings, 'warning')}"
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" + ("" if number == 1 else "s")
+
+
+def _print_table(out: Console, table: Table) -> None:
+    """A terminal folds long cells; a pipe or a file gets every row on one line."""
+    from rich.measure import Measurement
+
+    if not out.is_terminal:
+        options = out.options.update(max_width=10_000)
+        out.width = max(out.width, Measurement.get(out, options, table).maximum)
+    out.print(table, soft_wrap=False)
+
+
+def _table(checked: CheckedCohort) -> Table:
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
+    for name in ("case", "patient", "modality", "sequence", "domain", "shape", "mm", "axes"):
+        table.add_column(name, overflow="fold", no_wrap=name in ("modality", "shape", "axes"))
+    table.add_column("annotated", overflow="fold")
+    for case in checked.cohort:
+        table.add_row(*(Text(cell) for cell in _cells(case, checked.grids[case.id])))
+    return table
+
+
+def _cells(case: Case, grid: Grid) -> tuple[str, ...]:
+    return (
+        case.id,
+        case.patient,
+        case.modality,
+        case.sequence,
+        case.domain,
+        "×".join(str(n) for n in grid.shape),
+        "×".join(f"{s:.3g}" for s in grid.spacing),
+        grid.axes,
+        _ranges(case.annotated or frozenset()),
+    )
+
+
+def _ranges(ids: frozenset[int]) -> str:
+    """Ids with runs drawn together: ``1–4;6``."""
+    runs: list[list[int]] = []
+    for i in sorted(ids):
+        if runs and runs[-1][-1] == i - 1:
+            runs[-1].append(i)
+        else:
+            runs.append([i])
+    return ";".join(str(r[0]) if len(r) == 1 else f"{r[0]}–{r[-1]}" for r in runs)
+
+
+def _rank(note: Note) -> int:
+    return ("refused", "warning", "info").index(note.severity)
+
+
+def _line(note: Note) -> str:
+    text = f"{note.severity}: " + (f"{note.case}: " if note.case else "") + note.text
+    if note.fix:
+        text += f". {note.fix[0].upper()}{note.fix[1:]}"
+    return text if note.path is None else f"{text} ({note.path})"

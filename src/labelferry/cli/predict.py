@@ -1,0 +1,68 @@
+"""labelferry predict: labels for images."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from labelferry.errors import EXIT_DONE, EXIT_INPUT, EXIT_PARTIAL, UserError
+from labelferry.predict.config import Export, PredictConfig
+
+
+def predict(
+    input: Path,
+    output: Path,
+    *,
+    model: Path,
+    device: str = "auto",
+    export: Export = "fast",
+) -> int:
+    """Label images with a model.
+
+    Parameters
+    ----------
+    input
+        An image (.nii, .nii.gz), or a folder of images, or a cohort's folder with images/.
+    output
+        A folder for the labels; for a single image also the name of the label file.
+    model
+        A run of ``labelferry adapt``, or a model folder, or its .zip.
+    device
+        auto (CUDA where there is one), cpu, cuda or cuda:N.
+    export
+        fast, exact (as nnU-Net resamples), or paper (sigmoid, threshold, resample).
+    """
+    from labelferry.cli.console import TerminalEvents, console, error_console
+    from labelferry.predict.files import FAILURES, find_images, output_paths, predict_files
+
+    images = find_images(input)
+    _keep_out(input, output)
+    places = output_paths(images, output)
+    from labelferry.predict.predictor import load_model
+
+    loaded = load_model(model, device=device, config=PredictConfig(export=export))
+    with TerminalEvents() as events:
+        failures = predict_files(
+            loaded,
+            images,
+            output,
+            progress=lambda done, total: events.progress("images labelled", done, total),
+        )
+    for failure in failures:
+        error_console().print(f"failed: {failure.case}: {failure.reason}", markup=False)
+    done = len(images) - len(failures)
+    if done:
+        console().print(f"labels: {output} ({done} of {len(images)} images)", markup=False)
+    if failures and output not in places.values():
+        error_console().print(f"failures: {output / FAILURES}", markup=False)
+    if not failures:
+        return EXIT_DONE
+    return EXIT_PARTIAL if done else EXIT_INPUT
+
+
+def _keep_out(input: Path, output: Path) -> None:
+    """Nothing is written into the user's own folder of images."""
+    inside = output.resolve().is_relative_to(input.resolve())
+    if inside:
+        raise UserError(
+            "the output lies in the input", path=output, seen=input, fix="give another folder"
+        )

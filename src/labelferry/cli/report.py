@@ -1,0 +1,35 @@
+"""labelferry report: make the page of a run anew."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+
+def report(
+    run: Path,
+    *,
+    predictions: Path | None = None,
+    truth: Path | None = None,
+    images: Path | None = None,
+) -> None:
+    """Write the report of a run, as far as the run has come.
+
+    Parameters
+    ----------
+    run
+        A folder made by ``labelferry adapt``.
+    predictions
+        Labels made by ``labelferry predict``, to be scored and shown.
+    truth
+        True labels for them. They are used for scores and pictures only.
+    images
+        The images that were predicted, for the pictures.
+    """
+    from labelferry.cli.console import console
+    from labelferry.pipeline.reporting import Scored, report_run
+
+    scored = None
+    if predictions is not None and truth is not None:
+        scored = Scored(predictions, truth, images)
+    path = report_run(run, scored)
+    console().print(f"report: {path}", markup=False)

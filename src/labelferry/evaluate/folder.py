@@ -1,0 +1,132 @@
+"""Score a folder of predictions against a folder of truth."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from labelferry.errors import UserError
+from labelferry.evaluate.protocol import find_protocol, on_grid_of
+from labelferry.evaluate.results import CaseScores, Evaluation
+from labelferry.evaluate.truth import Truth, find_files, find_truth
+from labelferry.io.nifti import read_labels
+from labelferry.organs import FLARE, OrganSet
+from labelferry.volume import Grid, Segmentation
+
+
+def evaluate(
+    pred: Path | str,
+    truth: Path | str,
+    *,
+    organs: OrganSet = FLARE,
+    protocol: str = "strict",
+    only: Sequence[str] | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> Evaluation:
+    """Score predictions against truth, case by case (the memory of one case).
+
+    ``pred`` and ``truth`` are folders of NIfTI label maps whose names are the case ids, or single
+    files; two single files belong together whatever their names. A ``cohort.csv`` in the truth
+    folder says which organs each case annotates; without it, those that its label map holds. Beside
+    the rules of the protocol (see :func:`labelferry.evaluate.protocol.strict`):
+
+    * a truth without a prediction is in ``missing`` and counts 0 for the organs it annotates;
+    * a prediction that cannot be read, or lies on another grid, is refused with the reason, and
+      counts as missing; one with its axes in another order is turned first;
+    * a truth that cannot be read is refused, and not scored;
+    * a prediction without truth is in ``extra``, and not scored.
+
+    ``only`` restricts the work to the cases of these ids; ``progress`` hears (done, total).
+
+    Raises ``UserError`` for a missing or empty folder, an unknown protocol or case, or when no
+    prediction at all can be scored.
+    """
+    pred, truth = Path(pred), Path(truth)
+    rules = find_protocol(protocol)
+    predictions, truths = find_files(pred), find_truth(truth, organs)
+    if pred.is_file() and truth.is_file():
+        predictions = dict.fromkeys(truths, pred)
+    chosen = _choose(truths, predictions, alone=pred.is_file(), only=only)
+    cases: list[CaseScores] = []
+    missing: list[str] = []
+    refused: dict[str, UserError] = {}
+    for done, (case, known) in enumerate(chosen.items()):
+        if progress:
+            progress(done, len(chosen))
+        try:
+            true = read_labels(known.label, organs)
+        except UserError as error:
+            refused[case] = _named(error, case, known.label)
+            continue
+        predicted = None
+        if case in predictions:
+            try:
+                predicted = _read_prediction(predictions[case], true.grid, organs)
+            except UserError as error:
+                refused[case] = _named(error, case, predictions[case])
+        if predicted is None:
+            missing.append(case)
+        scores = rules(predicted, true, _annotated(known, true), organs)
+        cases.append(CaseScores(case, scores, known.sequence, known.domain))
+    if progress:
+        progress(len(chosen), len(chosen))
+    if refused and len(missing) == len(cases):
+        raise next(iter(refused.values()))
+    reasons = {case: _without_path(error) for case, error in refused.items()}
+    extra = () if truth.is_file() else tuple(sorted(set(predictions) - set(truths)))
+    return Evaluation(protocol, organs.names, tuple(cases), tuple(missing), extra, reasons)
+
+
+def _choose(
+    truths: Mapping[str, Truth],
+    predictions: Mapping[str, Path],
+    *,
+    alone: bool,
+    only: Sequence[str] | None,
+) -> dict[str, Truth]:
+    """The cases to score. A prediction that stands ``alone`` does not answer for a whole folder."""
+    unknown = sorted(set(only or ()) - set(truths))
+    if unknown:
+        raise UserError("no truth of this name", case=unknown[0], allowed=_few(truths))
+    chosen = {
+        case: known
+        for case, known in truths.items()
+        if (only is None or case in only) and (not alone or case in predictions)
+    }
+    if not set(chosen) & set(predictions):
+        raise UserError(
+            "no prediction has the name of a case with truth",
+            seen=_few(predictions),
+            allowed=_few(chosen or truths),
+        )
+    return chosen
+
+
+def _read_prediction(path: Path, grid: Grid, organs: OrganSet) -> Segmentation:
+    return on_grid_of(read_labels(path, organs), grid)
+
+
+def _annotated(known: Truth, labels: Segmentation) -> frozenset[int]:
+    if known.annotated is not None:
+        return known.annotated
+    return frozenset(int(organ) for organ in np.unique(labels.array) if organ)
+
+
+def _named(error: UserError, case: str, path: Path) -> UserError:
+    return UserError(
+        error.what, case=case, path=path, seen=error.seen, allowed=error.allowed, fix=error.fix
+    )
+
+
+def _without_path(error: UserError) -> str:
+    """The reason as it may stand in a file: folders can bear a patient's name."""
+    text = str(UserError(error.what, seen=error.seen, allowed=error.allowed, fix=error.fix))
+    assert error.path is not None
+    return text.replace(str(error.path), error.path.name)
+
+
+def _few(names: Iterable[str]) -> str:
+    some = sorted(names)
+    return ", ".join(some[:5]) + (f", … ({len(some)} names)" if len(some) > 5 else "")

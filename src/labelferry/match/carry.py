@@ -1,0 +1,119 @@
+"""One follower: register the candidates, take the best, carry its labels, keep what was better."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from labelferry.errors import UserError
+from labelferry.match.affine import Affine
+from labelferry.match.case import TargetCase
+from labelferry.match.choose import agreement, choose_organs, merge
+from labelferry.match.config import MatchConfig
+from labelferry.match.neighbours import SAME_PATIENT
+from labelferry.match.registration import register
+from labelferry.match.transfer import carry, carry_image, registered_volume
+from labelferry.prior.model import Prior
+from labelferry.prior.plausibility import plausibility
+from labelferry.volume import Segmentation
+
+SCHEMA_VERSION = 1
+
+
+@dataclass(frozen=True, eq=False)
+class CarriedResult:
+    """A follower's new pseudo-label and where it comes from."""
+
+    labels: Segmentation = field(repr=False)
+    """uint8, on the follower's working grid."""
+    provenance: dict[str, Any]
+    """JSON-able: from whom, how, the transform, every candidate's scores, and for each organ id
+    whether it is the follower's own or carried, with the reason."""
+
+
+@dataclass(frozen=True, eq=False)
+class _Trial:
+    case_id: str
+    how: str
+    affine: Affine
+    agreement: float
+    labels: Segmentation
+
+
+def carry_to(
+    follower: TargetCase,
+    candidates: Iterable[TargetCase],
+    config: MatchConfig,
+    prior: Prior,
+    annotated: frozenset[int] | None = None,
+) -> CarriedResult:
+    """Give ``follower`` the labels of the best of ``candidates`` (ranked, as eq. 5 left them).
+
+    Each candidate is registered to the follower (eq. 6), and the one that agrees best in anatomy
+    space is taken (the earlier one when equal). Then, as ``config.keep_own`` says, each organ is
+    the more plausible of own and carried. A registration that fails still carries by the alignment
+    of the bodies. ``annotated`` are the organs that the labels can hold (all of the prior's and
+    all found, by default). Raises ``UserError`` where there is no candidate.
+    """
+    best: _Trial | None = None
+    tried = []
+    for candidate in candidates:
+        trial = _try(follower, candidate, config)
+        tried.append({"id": trial.case_id, "agreement": trial.agreement, **trial.affine.to_json()})
+        if best is None or trial.agreement > best.agreement:
+            best = trial
+    if best is None:
+        raise UserError("no candidate to carry labels from", case=follower.id)
+    own = Segmentation(follower.labels.array, follower.labels.grid)
+    own_score = plausibility(own, prior, annotated)
+    carried_score = plausibility(best.labels, prior, annotated)
+    choices = choose_organs(
+        own_score, carried_score, _organs(own, best.labels, prior, annotated), config
+    )
+    labels = merge(own, best.labels, choices)
+    provenance: dict[str, Any] = {
+        "schema_version": SCHEMA_VERSION,
+        "case": follower.id,
+        "from": best.case_id,
+        "how": best.how,
+        "agreement": best.agreement,
+        "transform": best.affine.to_json(),
+        "candidates": tried,
+        "plausibility": {
+            "own": own_score.to_json()["z"],
+            "carried": carried_score.to_json()["z"],
+            "result": plausibility(labels, prior, annotated).to_json()["z"],
+        },
+        "organs": {str(organ): choice.to_json() for organ, choice in choices.items()},
+    }
+    return CarriedResult(labels, provenance)
+
+
+def _try(follower: TargetCase, candidate: TargetCase, config: MatchConfig) -> _Trial:
+    affine = register(
+        registered_volume(follower, config.space),
+        registered_volume(candidate, config.space),
+        follower.body,
+        candidate.body,
+        config,
+    )
+    grid = follower.image.grid
+    laid = carry_image(candidate.anatomy, grid, affine.matrix)
+    same = config.same_patient_first and follower.patient == candidate.patient
+    return _Trial(
+        case_id=candidate.id,
+        how=SAME_PATIENT if same else config.criterion,
+        affine=affine,
+        agreement=agreement(follower.anatomy, laid, follower.body),
+        labels=carry(candidate.labels, grid, affine.matrix),
+    )
+
+
+def _organs(
+    own: Segmentation, carried: Segmentation, prior: Prior, annotated: frozenset[int] | None
+) -> frozenset[int]:
+    found = {int(v) for labels in (own, carried) for v in np.unique(labels.array)}
+    return frozenset((found - {0}) | (annotated or {row.id for row in prior.organs}))

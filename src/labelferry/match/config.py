@@ -1,0 +1,58 @@
+"""How follower cases are matched with anchor cases, and how labels are carried (paper 2.2)."""
+
+from __future__ import annotations
+
+from typing import Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+MAX_SHRINK = 16
+
+
+class MatchConfig(BaseModel):
+    """Multi-domain matching (MDM), equations 5 and 6."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    enabled: bool = True
+    """Off: every case keeps the network's own pseudo-label (Table 7, row ASIT)."""
+    anchors: tuple[str, ...] = ()
+    """Names of the anchor domains, D_t1. Paper: T1. Empty: the prior decides."""
+    anchor_tolerance: float = Field(0.15, ge=0)
+    """Where the prior decides: a domain whose plausibility z is at most this share above the best
+    one's is an anchor too (ours)."""
+    criterion: Literal["volume", "organs", "extent"] = "volume"
+    """What eq. 5 compares, by the L1 norm: the body's volume in mm³ (paper), the logarithms of
+    the pseudo-labels' organ volumes, or the body's size along its axes in mm."""
+    same_patient_first: bool = True
+    """Match with anchor images of the same patient where there are any (ours). Paper: off."""
+    candidates: int = Field(5, ge=1)
+    """Nearest anchors that are registered, k; the best by agreement in anatomy space is taken
+    (ours). Paper: 1."""
+    metric: Literal["mean_squares", "mutual_information"] = "mutual_information"
+    """Data term D of eq. 6. Paper: mean squares, which orders transforms as the L2 norm does."""
+    space: Literal["plain", "anatomy", "masks"] = "plain"
+    """What is registered: scaled images, anatomy space, or smoothed masks of body and organs.
+    Paper: open; with mean squares take ``anatomy``: sequences differ in their grey values."""
+    iterations: int = Field(35, ge=0)
+    """Optimiser steps per level; 0 keeps the initial alignment of the bodies."""
+    shrink: tuple[int, ...] = (4, 2, 1)
+    """Shrink factor of each level, coarse to fine. A level is smoothed by half its factor, in
+    voxels."""
+    sampling: float = Field(0.2, gt=0, le=1)
+    """Share of the voxels that the metric looks at, on a regular lattice."""
+    seed: int = Field(1, ge=1)
+    """Seed of the lattice's jitter."""
+    threads: int = Field(1, ge=1)
+    """Threads of one registration; 1 gives the same bits every time."""
+    keep_own: Literal["worse", "never"] = "worse"
+    """``worse``: organ by organ, keep the network's own label where the carried one is less
+    plausible (ours). Paper: ``never``."""
+
+    @model_validator(mode="after")
+    def _levels(self) -> Self:
+        if not self.shrink or not all(1 <= factor <= MAX_SHRINK for factor in self.shrink):
+            raise ValueError(f"shrink {self.shrink} needs levels with factors of 1…{MAX_SHRINK}")
+        if list(self.shrink) != sorted(self.shrink, reverse=True):
+            raise ValueError(f"shrink {self.shrink} must go from coarse to fine")
+        return self

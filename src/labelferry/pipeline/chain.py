@@ -1,0 +1,171 @@
+"""The whole chain, top to bottom."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from labelferry.errors import EXIT_DONE, EXIT_PARTIAL, UserError
+from labelferry.io.discover import Discovery, discover
+from labelferry.organs import FLARE, OrganSet
+from labelferry.pipeline.config import RunConfig, load_config
+from labelferry.pipeline.events import Events, Silent
+from labelferry.pipeline.manifest import Manifest
+from labelferry.pipeline.runfile import read_run
+from labelferry.pipeline.runner import Input, Planned, plan, run_stages
+from labelferry.pipeline.stage import Stage
+from labelferry.pipeline.stages import distil, match, prepare, refine, report, teach, translate
+
+STAGES: tuple[Stage, ...] = (
+    prepare.STAGE,
+    translate.STAGE,
+    teach.STAGE,
+    match.STAGE,
+    refine.STAGE,
+    distil.STAGE,
+    report.STAGE,
+)
+"""In the order of the paper."""
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """What a run leaves behind."""
+
+    run: Path
+    manifests: dict[str, Manifest]
+    refused: dict[str, str]
+    """Cases that were left out, with the reason."""
+
+    @property
+    def report(self) -> Path:
+        """The page."""
+        return self.run / "report" / "report.html"
+
+    @property
+    def exit_code(self) -> int:
+        """0 when every case was used, 3 when some were left out."""
+        return EXIT_PARTIAL if self.refused else EXIT_DONE
+
+
+def adapt(
+    run: Path | str,
+    source: Path | str,
+    target: Path | str,
+    *,
+    preset: str = "default",
+    size: str = "full",
+    overrides: Iterable[str] = (),
+    organs: OrganSet = FLARE,
+    until: str | None = None,
+    events: Events | None = None,
+) -> RunResult:
+    """Turn labelled CT and unlabelled MRI into an MRI segmentation model in the folder ``run``.
+
+    ``source`` holds images and labels, ``target`` images; labels of the target are never looked
+    at. ``overrides`` are ``section.key=value`` texts. The same call goes on after a kill, and runs
+    only what has changed. Raises ``UserError`` for anything that a person can mend.
+    """
+    config = load_config(preset, size, overrides)
+    data, refused = find_input(Path(source), Path(target), organs, events or Silent())
+    return run_config(Path(run), config, data, refused, until=until, events=events)
+
+
+def run_config(
+    run: Path,
+    config: RunConfig,
+    data: Input,
+    refused: dict[str, str],
+    *,
+    until: str | None = None,
+    events: Events | None = None,
+) -> RunResult:
+    """Run the stages of a configuration on cohorts that were found before."""
+    device = set_up_torch(config)
+    manifests = run_stages(
+        run, STAGES, config, data, events or Silent(), device=device, until=until
+    )
+    failed = {k: v for manifest in manifests.values() for k, v in manifest.failed.items()}
+    return RunResult(run, manifests, {**refused, **failed})
+
+
+def dry_run(
+    run: Path, config: RunConfig, data: Input, until: str | None = None
+) -> Sequence[Planned]:
+    """What ``adapt`` would do."""
+    names = [stage.name for stage in STAGES]
+    if until is not None and until not in names:
+        raise UserError("unknown stage", seen=until, allowed=", ".join(names))
+    stages = STAGES if until is None else STAGES[: names.index(until) + 1]
+    return plan(run, stages, config, data)
+
+
+def find_input(
+    source: Path, target: Path, organs: OrganSet, events: Events
+) -> tuple[Input, dict[str, str]]:
+    """The cohorts of two folders, and what was refused in them."""
+    found = discover(source, "source", organs), discover(target, "target", organs)
+    for discovery in found:
+        _tell(discovery, events)
+    refused = {note.case or str(note.path): note.text for d in found for note in d.refused}
+    for discovery, path, role in zip(found, (source, target), ("source", "target"), strict=True):
+        if not len(discovery.cohort):
+            raise UserError(
+                f"no usable {role} case",
+                path=path,
+                seen="; ".join(note.text for note in discovery.refused[:3]) or None,
+                fix=f"run 'labelferry data check {path}'",
+            )
+    return Input(found[0].cohort, found[1].cohort.without_labels(), organs), refused
+
+
+def _tell(discovery: Discovery, events: Events) -> None:
+    for note in (*discovery.notes, *discovery.refused):
+        text = (
+            f"{note.case}: {note.text}" if note.case and note.case not in note.text else note.text
+        )
+        if note.fix:
+            text += f". {note.fix[0].upper()}{note.fix[1:]}"
+        events.note(text, "info" if note.severity == "info" else "warning")
+
+
+def set_up_torch(config: RunConfig) -> str:
+    """Fix the number of threads and choose the device; returns its name."""
+    import torch
+
+    if config.threads:
+        torch.set_num_threads(config.threads)
+    if config.device == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    if config.device.startswith("cuda") and not torch.cuda.is_available():
+        raise UserError(
+            "no CUDA device here",
+            seen=f"device = {config.device}",
+            allowed="auto, cpu",
+            fix="add --set device=cpu, or install a CUDA build of torch",
+        )
+    try:
+        return str(torch.device(config.device))
+    except RuntimeError as error:
+        raise UserError(
+            "unknown device", seen=config.device, allowed="auto, cpu, cuda, cuda:N"
+        ) from error
+
+
+def status(run: Path) -> list[tuple[str, str, str]]:
+    """For each stage: its name, ``done``, ``begun`` or ``to do``, and its summary."""
+    read_run(run)
+    rows = []
+    for stage in STAGES:
+        folder = run / stage.name
+        manifest = Manifest.read(folder)
+        if manifest and manifest.holds(folder):
+            rows.append((stage.name, "done", str(manifest.summary.get("text", ""))))
+        elif manifest:
+            rows.append((stage.name, "damaged", "files are missing: run adapt again"))
+        elif (folder / "state.json").exists():
+            rows.append((stage.name, "begun", ""))
+        else:
+            rows.append((stage.name, "to do", ""))
+    return rows

@@ -1,0 +1,113 @@
+"""Cases after the stage ``prepare``: how later stages find and read them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+
+from labelferry.anatomy.prepare import Prepared
+from labelferry.files import read_json
+from labelferry.io.nifti import read_image, write_volume
+from labelferry.prior.model import Prior
+from labelferry.segment.engine import CHANNELS
+from labelferry.volume import Box, Grid
+
+if TYPE_CHECKING:
+    from labelferry.pipeline.stage import Context
+    from labelferry.predict.predictor import Model
+
+Role = Literal["source", "target"]
+CASE_SCHEMA = 1
+
+
+@dataclass(frozen=True)
+class PreparedCase:
+    """One case on the working grid."""
+
+    id: str
+    role: Role
+    patient: str
+    sequence: str
+    domain: str
+    annotated: frozenset[int]
+    """Organs that the label speaks of; empty for a target."""
+    folder: Path
+
+    def file(self, stem: str) -> Path:
+        """``image``, ``anatomy``, ``body`` or (source) ``label``."""
+        return self.folder / f"{stem}.nii.gz"
+
+    def channels(self, space: str) -> tuple[Path, ...]:
+        """The files that make the input channels of a space."""
+        return tuple(self.file(stem) for stem in CHANNELS[space])
+
+    def read(self) -> Prepared:
+        """The volumes and how they lie in the input."""
+        row = read_json(self.folder / "case.json", schema=CASE_SCHEMA)
+        canonical = Grid(tuple(row["canonical"]["shape"]), np.array(row["canonical"]["affine"]))
+        start, stop = row["box"]
+        body = read_image(self.file("body")).volume
+        return Prepared(
+            image=read_image(self.file("image")).volume,
+            anatomy=read_image(self.file("anatomy")).volume,
+            body=body.with_array(body.array > 0.5),
+            canonical=canonical,
+            box=Box(tuple(start), tuple(stop)),
+        )
+
+
+def prepared_cases(prepare: Path, role: Role) -> tuple[PreparedCase, ...]:
+    """The cases that the stage ``prepare`` let through, in the order of their ids."""
+    rows = read_json(prepare / "cases.json", schema=CASE_SCHEMA)["cases"]
+    return tuple(
+        PreparedCase(
+            row["id"],
+            role,
+            row["patient"],
+            row["sequence"],
+            row["domain"],
+            frozenset(row["annotated"]),
+            prepare / role / row["id"],
+        )
+        for row in rows
+        if row["role"] == role
+    )
+
+
+def read_prior(prepare: Path) -> Prior:
+    """What the source labels say about organs."""
+    return Prior.from_json(read_json(prepare / "prior.json"))
+
+
+def predict_cases(
+    context: Context,
+    model: Path,
+    cases: Sequence[PreparedCase],
+    folder: Path,
+    *,
+    what: str,
+) -> dict[str, str]:
+    """Label prepared cases on the working grid into ``folder/<case>.nii.gz``, resumably."""
+    from labelferry.predict.predictor import load_model
+
+    loaded: list[Model] = []  # loaded on first need: a finished stage opens no model
+
+    def work(case: PreparedCase) -> None:
+        if not loaded:
+            loaded.append(load_model(model, device=context.device, config=context.config.predict))
+        labels = loaded[0].working_labels(case.read())
+        write_volume(folder / f"{case.id}.nii.gz", labels)
+
+    return context.each(what, work, cases, name=_case_id, made=_label_in(folder))
+
+
+def _case_id(case: PreparedCase) -> str:
+    return case.id
+
+
+def _label_in(folder: Path) -> Callable[[PreparedCase], Path]:
+    return lambda case: folder / f"{case.id}.nii.gz"

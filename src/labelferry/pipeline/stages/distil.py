@@ -1,0 +1,63 @@
+"""distil: train the small network on the selected pseudo-labels and ship it (2.4, Tables 1–2)."""
+
+from __future__ import annotations
+
+from labelferry.files import read_json
+from labelferry.pipeline.plausible import judge, tell, write_plausibility
+from labelferry.pipeline.prepared import predict_cases, prepared_cases, read_prior
+from labelferry.pipeline.stage import Context, Stage, Summary
+from labelferry.pipeline.students import source_examples, target_examples
+from labelferry.segment.engine import Task, train_model
+
+
+def run(context: Context) -> Summary:
+    """Train the student on what ``refine`` selected; label the target with it for the report."""
+    config = context.config.distil
+    target = prepared_cases(context.of("prepare"), "target")
+    believed = _believed(context)
+    mri = target_examples(target, context.of("refine") / "labels", believed, config.space)
+    examples = [*mri, *source_examples(context, config, len(mri))]
+    task = Task(
+        "student",
+        context.organs,
+        config.space,
+        context.config.prepare,
+        config.network,
+        config.normalisation,
+    )
+    model = train_model(
+        examples,
+        task,
+        config.train,
+        context.folder,
+        seed=context.seed,
+        device=context.device,
+        progress=context.progress("student steps"),
+    )
+    labels = context.folder / "labels"
+    failed = predict_cases(context, model, target, labels, what="MRI labelled by the student")
+    judged = judge(target, labels, read_prior(context.of("prepare")), context.organs)
+    medians = write_plausibility(context.folder / "plausibility.json", judged, target)
+    return Summary(
+        f"small network from {len(mri)} MRI; implausibility {tell(medians)}",
+        {"plausibility": medians, "selected": len(mri), "steps": config.train.iterations},
+        failed,
+    )
+
+
+def _believed(context: Context) -> dict[str, frozenset[int]]:
+    """The organs of each case that ``refine`` kept."""
+    rows = read_json(context.of("refine") / "selection.json", schema=1)["cases"]
+    return {row["case"]: frozenset(row["organs"]) for row in rows}
+
+
+STAGE = Stage(
+    "distil",
+    lambda config: {
+        "distil": config.distil,
+        "prepare": config.prepare,
+        "predict": config.predict,
+    },
+    ("prepare", "refine"),
+    run,
+)

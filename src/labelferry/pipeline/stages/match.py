@@ -1,0 +1,161 @@
+"""match: carry labels from the sequences that work to those that do not (2.2, eq. 5–6)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from labelferry.files import write_json
+from labelferry.io.nifti import read_labels, write_volume
+from labelferry.match.carry import carry_to
+from labelferry.match.case import TargetCase, describe
+from labelferry.match.choose import AnchorChoice, choose_anchors
+from labelferry.match.config import MatchConfig
+from labelferry.match.neighbours import Match, match_cases
+from labelferry.organs import OrganSet
+from labelferry.pipeline.plausible import judge, write_plausibility
+from labelferry.pipeline.prepared import PreparedCase, prepared_cases, read_prior
+from labelferry.pipeline.stage import Context, Stage, Summary
+from labelferry.pipeline.students import known_organs
+from labelferry.prior.model import Prior
+
+
+@dataclass(frozen=True)
+class _Job:
+    follower: PreparedCase
+    candidates: tuple[PreparedCase, ...]
+    distances: tuple[float, ...]
+    labels_in: Path
+    folder: Path
+    config: MatchConfig
+    prior: Prior
+    organs: OrganSet
+    annotated: frozenset[int]
+
+
+def run(context: Context) -> Summary:
+    """Write ``labels/<case>.nii.gz`` and ``provenance/<case>.json`` for every target case."""
+    config = context.config.match
+    own = context.of("teach") / "labels"
+    target = [
+        case
+        for case in prepared_cases(context.of("prepare"), "target")
+        if (own / f"{case.id}.nii.gz").exists()
+    ]
+    prior = read_prior(context.of("prepare"))
+    judged = judge(target, own, prior, context.organs)
+    choice = choose_anchors(judged, {case.id: case.domain for case in target}, config)
+    write_json(context.folder / "anchors.json", {"schema_version": 1, **choice.to_json()})
+    followers = [case for case in target if config.enabled and case.domain not in choice.anchors]
+    jobs = _jobs(context, target, followers, choice, prior, own)
+    failed = context.each(
+        "labels carried",
+        _carry_one,
+        jobs,
+        name=lambda job: job.follower.id,
+        made=lambda job: job.folder / "provenance" / f"{job.follower.id}.json",
+        workers=context.config.workers,
+    )
+    carried = {job.follower.id for job in jobs} - set(failed)
+    _keep_own(context, [case for case in target if case.id not in carried], own, failed)
+    labels = context.folder / "labels"
+    after = judge(target, labels, prior, context.organs)
+    medians = write_plausibility(context.folder / "plausibility.json", after, target)
+    return _summary(choice, len(carried), medians, config)
+
+
+def _jobs(
+    context: Context,
+    target: Sequence[PreparedCase],
+    followers: Sequence[PreparedCase],
+    choice: AnchorChoice,
+    prior: Prior,
+    own: Path,
+) -> list[_Job]:
+    if not followers:
+        return []
+    by_id = {case.id: case for case in target}
+    anchors = [case for case in target if case.domain in choice.anchors]
+    config = context.config.match
+
+    def described(cases: Sequence[PreparedCase]) -> list[Any]:
+        return [describe(_load(case, own, context.organs), context.organs) for case in cases]
+
+    matches: list[Match] = match_cases(described(followers), described(anchors), config)
+    annotated = known_organs(context)
+    return [
+        _Job(
+            by_id[match.follower],
+            tuple(by_id[c] for c in match.candidates),
+            match.distances,
+            own,
+            context.folder,
+            config,
+            prior,
+            context.organs,
+            annotated,
+        )
+        for match in matches
+    ]
+
+
+def _load(case: PreparedCase, labels: Path, organs: OrganSet) -> TargetCase:
+    prepared = case.read()
+    return TargetCase(
+        case.id,
+        case.patient,
+        case.domain,
+        prepared.image,
+        prepared.anatomy,
+        prepared.body,
+        read_labels(labels / f"{case.id}.nii.gz", organs),
+    )
+
+
+def _carry_one(job: _Job) -> None:
+    follower = _load(job.follower, job.labels_in, job.organs)
+    candidates = (_load(case, job.labels_in, job.organs) for case in job.candidates)
+    result = carry_to(follower, candidates, job.config, job.prior, job.annotated)
+    name = job.follower.id
+    write_volume(job.folder / "labels" / f"{name}.nii.gz", result.labels)
+    write_json(
+        job.folder / "provenance" / f"{name}.json",
+        {**result.provenance, "distances": list(job.distances)},
+    )
+
+
+def _keep_own(
+    context: Context, cases: Sequence[PreparedCase], own: Path, failed: dict[str, str]
+) -> None:
+    """Anchors, and followers whose match failed, keep the network's own label."""
+    for case in cases:
+        name = case.id
+        labels = read_labels(own / f"{name}.nii.gz", context.organs)
+        write_volume(context.folder / "labels" / f"{name}.nii.gz", labels)
+        reason = failed.get(name, "anchor domain, or nothing to carry")
+        write_json(
+            context.folder / "provenance" / f"{name}.json",
+            {"schema_version": 1, "case": name, "from": None, "reason": reason},
+        )
+
+
+def _summary(
+    choice: AnchorChoice, carried: int, medians: dict[str, float | None], config: MatchConfig
+) -> Summary:
+    if not config.enabled:
+        text = "off: every case keeps the network's own label"
+    else:
+        text = f"anchors {', '.join(choice.anchors)} ({choice.note}); {carried} cases carried"
+    return Summary(
+        text, {"anchors": list(choice.anchors), "carried": carried, "plausibility": medians}
+    )
+
+
+STAGE = Stage(
+    "match",
+    lambda config: {"match": config.match},
+    ("prepare", "teach"),
+    run,
+)

@@ -1,0 +1,165 @@
+"""refine: K rounds of self-training on real MRI, instability, filter and fusion (2.3, eq. 7)."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from labelferry.files import atomic_folder, write_json
+from labelferry.io.nifti import read_image, read_labels, write_volume
+from labelferry.pipeline.plausible import judge, tell, write_plausibility
+from labelferry.pipeline.prepared import PreparedCase, predict_cases, prepared_cases, read_prior
+from labelferry.pipeline.stage import Context, Stage, Summary, merge_failed
+from labelferry.pipeline.students import known_organs, source_examples, target_examples
+from labelferry.refine.fusion import fuse
+from labelferry.refine.instability import Instability, instability
+from labelferry.refine.rounds import Round, plan_rounds
+from labelferry.refine.selection import Selection, select
+from labelferry.segment.engine import Task, train_model
+from labelferry.volume import Segmentation
+
+if TYPE_CHECKING:
+    from labelferry.predict.predictor import Model
+
+
+def run(context: Context) -> Summary:
+    """Train the rounds; write fused ``labels``, ``selection.json`` and the last ``model``."""
+    config = context.config.refine.select
+    target = [
+        case
+        for case in prepared_cases(context.of("prepare"), "target")
+        if (context.of("match") / "labels" / f"{case.id}.nii.gz").exists()
+    ]
+    rounds = plan_rounds(context.folder, context.of("match") / "labels", config.rounds)
+    failed = merge_failed(_train_round(context, r, target) for r in rounds)
+    target = [case for case in target if case.id not in failed]
+    organs = known_organs(context)
+    unstable = _instabilities(context, rounds, target, organs) if len(rounds) > 1 else None
+    labels = context.folder / "labels"
+    failed |= _fuse(context, rounds, target)
+    judged = judge(target, labels, read_prior(context.of("prepare")), context.organs)
+    medians = write_plausibility(context.folder / "plausibility.json", judged, target)
+    selection = select([c.id for c in target], unstable, judged, organs, config)
+    write_json(
+        context.folder / "selection.json",
+        {
+            "schema_version": 1,
+            "cases": selection.to_json(),
+            "instability": {k: v.to_json() for k, v in (unstable or {}).items()},
+        },
+    )
+    if not (context.folder / "model").exists():
+        with atomic_folder(context.folder / "model") as part:
+            shutil.copytree(rounds[-1].model, part, dirs_exist_ok=True)
+    return _summary(selection, len(target), len(organs), medians, config.rounds, failed)
+
+
+def _train_round(context: Context, this: Round, target: Sequence[PreparedCase]) -> dict[str, str]:
+    config = context.config.refine
+    organs = known_organs(context)
+    mri = target_examples(target, this.labels_in, {c.id: organs for c in target}, config.space)
+    task = Task(
+        f"round {this.number}",
+        context.organs,
+        config.space,
+        context.config.prepare,
+        config.network,
+        config.normalisation,
+    )
+    model = train_model(
+        [*mri, *source_examples(context, config, len(mri))],
+        task,
+        config.train if this.warm_start is None else config.later,
+        this.folder,
+        seed=context.seed + this.number,
+        device=context.device,
+        warm_start=this.warm_start,
+        progress=context.progress(f"round {this.number} steps"),
+    )
+    return predict_cases(
+        context, model, target, this.labels, what=f"round {this.number} MRI labelled"
+    )
+
+
+def _instabilities(
+    context: Context,
+    rounds: Sequence[Round],
+    target: Sequence[PreparedCase],
+    organs: frozenset[int],
+) -> dict[str, Instability]:
+    out = {}
+    for case in target:
+        name = f"{case.id}.nii.gz"
+        maps = (read_labels(r.labels / name, context.organs).array.astype(np.uint8) for r in rounds)
+        out[case.id] = instability(maps, organs)
+    return out
+
+
+def _fuse(
+    context: Context, rounds: Sequence[Round], target: Sequence[PreparedCase]
+) -> dict[str, str]:
+    """Write the fused labels; for mean probability every round's model looks once more."""
+    how = context.config.refine.select.fusion
+    folder = context.folder / "labels"
+    models: list[Model] = []
+
+    def work(case: PreparedCase) -> None:
+        name = f"{case.id}.nii.gz"
+        grid = read_image(case.file("image")).volume.grid
+        maps = [read_labels(r.labels / name, context.organs).array for r in rounds]
+        if how == "mean_probability" and len(rounds) > 1:
+            models.extend(_load_models(context, rounds) if not models else [])
+            prepared = case.read()
+            fused = fuse(how, [], (m.working_probabilities(prepared) for m in models))
+        else:
+            fused = fuse("last" if how == "mean_probability" else how, maps)
+        write_volume(folder / name, Segmentation(fused, grid))
+
+    return context.each(
+        "labels fused",
+        work,
+        target,
+        name=lambda case: case.id,
+        made=lambda case: folder / f"{case.id}.nii.gz",
+    )
+
+
+def _load_models(context: Context, rounds: Sequence[Round]) -> list[Model]:
+    from labelferry.predict.predictor import load_model
+
+    return [
+        load_model(r.model, device=context.device, config=context.config.predict) for r in rounds
+    ]
+
+
+def _summary(
+    selection: Selection,
+    cases: int,
+    organs: int,
+    medians: dict[str, float | None],
+    rounds: int,
+    failed: dict[str, str],
+) -> Summary:
+    kept = sum(len(d.organs) for d in selection.decisions)
+    share = kept / max(1, cases * organs)
+    return Summary(
+        f"{rounds} rounds; {len(selection.kept)} of {cases} MRI and {share:.0%} of their organ "
+        f"labels kept; implausibility {tell(medians)}",
+        {"plausibility": medians, "kept": len(selection.kept), "kept_share": round(share, 4)},
+        failed,
+    )
+
+
+STAGE = Stage(
+    "refine",
+    lambda config: {
+        "refine": config.refine,
+        "prepare": config.prepare,
+        "predict": config.predict,
+    },
+    ("prepare", "match"),
+    run,
+)

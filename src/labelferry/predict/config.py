@@ -1,0 +1,31 @@
+"""How a trained network is applied (paper 2.4, Table 1)."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+Export = Literal["fast", "exact", "paper"]
+
+
+class PredictConfig(BaseModel):
+    """Sliding window and the way from scores to labels on the input's grid."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    step: float = Field(0.5, gt=0, le=1)
+    """Distance of two windows as a fraction of the patch (nnU-Net: 0.5). No mirroring (Table 4)."""
+    gaussian: bool = True
+    """Weigh the middle of a window more than its border, as nnU-Net does."""
+    batch: int = Field(2, ge=1)
+    """Windows per call of a 3-D network; a 2-D network takes eight times as many slices."""
+    amp: Literal["auto", "bf16", "fp32"] = "auto"
+    """Precision of the network: bfloat16 where the device has it, or always single precision."""
+    accumulate: Literal["fp32", "fp16"] = "fp32"
+    """Precision of the sum over windows; fp16 halves the memory (nnU-Net: fp16)."""
+    export: Export = "fast"
+    """``fast``: scores resampled linearly along all axes, streamed. ``exact``: as nnU-Net does.
+    ``paper``: sigmoid, threshold, then labels resampled (Table 1)."""
+    largest_component: bool = False
+    """Keep only the largest connected part of each organ (ours)."""

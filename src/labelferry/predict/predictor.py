@@ -1,0 +1,179 @@
+"""A loaded model: images in, labels on their own grids out (paper 2.4)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from labelferry.anatomy.prepare import Prepared, prepare
+from labelferry.errors import UserError
+from labelferry.predict.config import PredictConfig
+from labelferry.predict.export import argmax_labels, export_labels, keep_largest, threshold_labels
+from labelferry.predict.inputs import ImageLike, as_volume
+from labelferry.predict.window import sliding_window
+from labelferry.segment.bundle import Bundle, open_network, read_bundle
+from labelferry.segment.preprocess import preprocess
+from labelferry.volume import Grid, Segmentation, reorient, uncrop
+
+_MODELS_OF_A_RUN = ("model", "distil/model", "refine/model", "teach/model")
+"""Where a run or a stage keeps its model, the best first."""
+_CERTAIN = 10.0
+"""Logit of background, and minus that of each organ, where there is no image."""
+
+
+class Model:
+    """A network with everything that it needs to label an image."""
+
+    def __init__(
+        self, bundle: Bundle, network: nn.Module, device: torch.device, config: PredictConfig
+    ) -> None:
+        self.bundle = bundle
+        self.network = network.to(device).eval()
+        self.device = device
+        self.config = config
+
+    def predict(self, image: ImageLike, *, case: str | None = None) -> Segmentation:
+        """Organ ids on the image's own grid, of any orientation; outside the body 0.
+
+        ``image``: a NIfTI path, a nibabel or SimpleITK image, or a ``Volume``. Raises ``UserError``
+        (naming ``case``) for an image that cannot be read or holds nothing to see.
+        """
+        volume = as_volume(image)
+        prepared = prepare(volume, self.bundle.modality, self.bundle.anatomy, case=case)
+        return self._on_grid(prepared, volume.grid)
+
+    def logits(self, prepared: Prepared) -> Tensor:
+        """Scores (classes, z, y, x) on the working grid; on the model's device where they fit."""
+        channels = _channels(prepared, self.bundle.space)
+        shape = channels.shape[1:]
+        if not channels.any():
+            return self._background(shape, torch.device("cpu"), torch.float32)
+        data, box = preprocess(channels, self.bundle.plans)
+        scores = sliding_window(
+            torch.from_numpy(data),
+            self.network,
+            patch=self.bundle.patch,
+            classes=self.bundle.classes,
+            config=self.config,
+            device=self.device,
+        )
+        if tuple(scores.shape[1:]) == tuple(shape):
+            return scores
+        whole = self._background(shape, scores.device, scores.dtype)
+        whole[(slice(None), *(slice(low, high) for low, high in box))] = scores
+        return whole
+
+    def working_labels(self, prepared: Prepared) -> Segmentation:
+        """Organ ids on the working grid (x, y, z): pseudo-labels."""
+        logits = self.logits(prepared)
+        chosen = threshold_labels if self.config.export == "paper" else argmax_labels
+        labels = _xyz(chosen(logits).cpu().numpy())
+        return Segmentation(self._tidy(labels), prepared.image.grid)
+
+    def working_probabilities(self, prepared: Prepared) -> NDArray[np.float16]:
+        """Softmax probabilities (classes, x, y, z) on the working grid."""
+        logits = self.logits(prepared).float()
+        probabilities = torch.softmax(logits, 0).half().cpu().numpy()
+        return np.ascontiguousarray(probabilities.transpose(0, 3, 2, 1))
+
+    def _on_grid(self, prepared: Prepared, grid: Grid) -> Segmentation:
+        part = prepared.canonical.cropped(prepared.box)
+        labels = export_labels(
+            self.logits(prepared),
+            part.shape[::-1],
+            self.config.export,
+            spacing=self.bundle.anatomy.spacing[::-1],
+            new_spacing=part.spacing[::-1],
+        )
+        inside = Segmentation(self._tidy(_xyz(labels)), part)
+        return reorient(uncrop(inside, prepared.canonical, prepared.box), grid)
+
+    def _tidy(self, labels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        return keep_largest(labels) if self.config.largest_component else labels
+
+    def _background(
+        self, shape: tuple[int, ...], device: torch.device, dtype: torch.dtype
+    ) -> Tensor:
+        logits = torch.full((self.bundle.classes, *shape), -_CERTAIN, dtype=dtype, device=device)
+        logits[0] = _CERTAIN
+        return logits
+
+
+def load_model(
+    path: Path | str, *, device: str = "auto", config: PredictConfig | None = None
+) -> Model:
+    """Load a model from a bundle folder, a bundle ``.zip``, or the folder of a run or a stage.
+
+    ``device``: ``auto`` (CUDA where there is one), ``cpu``, ``cuda`` or ``cuda:N``. Raises
+    ``UserError`` where there is no model (yet), or one that is damaged or not to be trusted.
+    """
+    bundle, weights = read_bundle(find_bundle(Path(path)))
+    network = open_network(bundle, weights)
+    return Model(bundle, network, choose_device(device), config or PredictConfig())
+
+
+def find_bundle(path: Path) -> Path:
+    """The bundle at ``path``, or the best one that a run or a stage at ``path`` has made."""
+    if not path.exists():
+        raise UserError("no such model", path=path, fix="give a model folder, its .zip or a run")
+    if path.is_file() or (path / "bundle.json").exists():
+        return path
+    for place in _MODELS_OF_A_RUN:
+        if (path / place / "bundle.json").exists():
+            return path / place
+    if any((path / stage).is_dir() for stage in ("prepare", "translate", "teach")):
+        raise UserError(
+            "the run has no model yet",
+            path=path,
+            fix=f"give the same 'labelferry adapt {path} …' again, it goes on from where it is; "
+            f"'labelferry status {path}' says how far that is",
+        )
+    if any(path.glob("fold_*")) or any(path.glob("*.pth")):
+        raise UserError(
+            "a model folder of nnU-Net, not a bundle: its checkpoints are pickles, which can run "
+            "any program",
+            path=path,
+            fix="use nnUNetv2_predict_from_modelfolder for it",
+        )
+    raise UserError(
+        "no model in this folder",
+        path=path,
+        allowed="a folder with bundle.json, a bundle .zip, or a run of 'labelferry adapt'",
+    )
+
+
+def choose_device(name: str) -> torch.device:
+    """The device of a name; ``auto`` is CUDA where there is one."""
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise UserError("unknown device", seen=name, allowed="auto, cpu, cuda, cuda:N") from error
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise UserError(
+            "no such CUDA device here",
+            seen=f"{name}, with {torch.cuda.device_count()} CUDA devices",
+            allowed="auto, cpu",
+            fix="use the device cpu, or install a CUDA build of torch",
+        )
+    return device
+
+
+def _channels(prepared: Prepared, space: str) -> NDArray[np.float32]:
+    """The network's input (c, z, y, x)."""
+    volumes = {
+        "plain": (prepared.image,),
+        "anatomy": (prepared.anatomy,),
+        "both": (prepared.image, prepared.anatomy),
+    }[space]
+    stacked = np.stack([volume.array.transpose(2, 1, 0) for volume in volumes])
+    return np.ascontiguousarray(stacked, np.float32)
+
+
+def _xyz(labels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    return np.ascontiguousarray(labels.transpose(2, 1, 0))

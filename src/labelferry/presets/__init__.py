@@ -1,0 +1,1 @@
+"""Presets (methods) and sizes (budgets), one TOML file each."""

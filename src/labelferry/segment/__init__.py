@@ -1,0 +1,1 @@
+"""The segmentation engine: the only room that knows nnU-Net's plans, networks and transforms."""

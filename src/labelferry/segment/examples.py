@@ -1,0 +1,242 @@
+"""Training examples: preprocessed once to disk, memory-mapped, and patches drawn from them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from labelferry.errors import UserError
+from labelferry.files import atomic_folder, hash_value, write_json
+from labelferry.io.nifti import read_image, read_labels
+from labelferry.organs import OrganSet
+from labelferry.segment.preprocess import preprocess_example
+
+_LOCATIONS_PER_ORGAN = 10_000
+_HISTOGRAM_BINS = 256
+
+
+@dataclass(frozen=True)
+class Example:
+    """One image with a label map to train on, both on the same working grid."""
+
+    id: str
+    channels: tuple[Path, ...]
+    """One image file per input channel."""
+    label: Path
+    annotated: frozenset[int]
+    """Organs that the label map speaks of; the others are merged with background in the loss."""
+    weight: float = 1.0
+    """Relative frequency in training."""
+    randomise: bool = False
+    """Whether random intensity curves may repaint the image (labelled CT)."""
+
+
+@dataclass(frozen=True, eq=False)
+class Prepared:
+    """An example as it is trained on: memory-mapped arrays and where each organ lies."""
+
+    example: Example
+    data: NDArray[np.float32]
+    """(c, z, y, x), normalised."""
+    labels: NDArray[np.int8]
+    """(z, y, x); -1 outside the image."""
+    locations: dict[int, NDArray[np.int32]]
+    """Up to 10,000 voxels (n, 3) of each organ."""
+    histogram: NDArray[np.float64]
+    """Shares of 256 equal bins between the smallest and the largest value of channel 0."""
+
+    @cached_property
+    def range(self) -> tuple[float, float]:
+        """Smallest and largest value of channel 0."""
+        return float(self.data[0].min()), float(self.data[0].max())
+
+
+def load_examples(
+    examples: Sequence[Example],
+    organs: OrganSet,
+    plans: dict[str, Any],
+    cache: Path,
+    progress: Callable[[int, int], None] | None = None,
+) -> list[Prepared]:
+    """Preprocess each example into a folder of ``cache`` (kept between runs) and map it.
+
+    Raises ``UserError`` for an example without a single organ voxel in the whole set.
+    """
+    prepared = []
+    for n, example in enumerate(examples):
+        if progress:
+            progress(n, len(examples))
+        folder = cache / hash_value([example.id, [str(p.name) for p in example.channels]])[:16]
+        if not (folder / "locations.npz").exists():
+            _preprocess(example, organs, plans, folder)
+        prepared.append(_map(example, folder))
+    if not any(p.locations for p in prepared):
+        raise UserError(
+            "no organ in any training label",
+            seen=f"{len(examples)} label maps",
+            fix="check the labels with 'labelferry data check'",
+        )
+    return prepared
+
+
+def _preprocess(example: Example, organs: OrganSet, plans: dict[str, Any], folder: Path) -> None:
+    images = [read_image(path).volume.array for path in example.channels]
+    channels = np.stack([_to_zyx(np.asarray(image, np.float32)) for image in images])
+    labels = _to_zyx(read_labels(example.label, organs).array)
+    if labels.shape != channels.shape[1:]:
+        raise UserError(
+            "image and label differ in shape",
+            case=example.id,
+            path=example.label,
+            seen=labels.shape,
+            allowed=channels.shape[1:],
+        )
+    # a label of an organ that the case does not annotate says nothing
+    labels = np.where(np.isin(labels, sorted(example.annotated)), labels, 0).astype(np.uint8)
+    data, seg = preprocess_example(channels, labels, plans)
+    rng = np.random.default_rng(int(hash_value(example.id)[:8], 16))
+    locations: dict[str, Any] = {}
+    for organ in sorted(example.annotated):
+        found = np.argwhere(seg == organ).astype(np.int32)
+        if len(found) > _LOCATIONS_PER_ORGAN:
+            found = found[np.sort(rng.choice(len(found), _LOCATIONS_PER_ORGAN, replace=False))]
+        if len(found):
+            locations[str(organ)] = found
+    counts, _ = np.histogram(data[0], bins=_HISTOGRAM_BINS)
+    with atomic_folder(folder) as part:
+        np.save(part / "data.npy", data)
+        np.save(part / "labels.npy", seg)
+        locations["histogram"] = counts / counts.sum()
+        np.savez(part / "locations.npz", **locations)
+        write_json(part / "example.json", {"schema_version": 1, "id": example.id})
+
+
+def _map(example: Example, folder: Path) -> Prepared:
+    with np.load(folder / "locations.npz") as stored:
+        histogram = stored["histogram"]
+        locations = {int(k): stored[k] for k in stored.files if k != "histogram"}
+    try:
+        data = np.load(folder / "data.npy", mmap_mode="r")
+        labels = np.load(folder / "labels.npy", mmap_mode="r")
+    except ValueError as error:
+        raise UserError(
+            "a cached training array is damaged",
+            case=example.id,
+            path=folder,
+            seen=str(error),
+            fix="delete this folder and run again",
+        ) from error
+    return Prepared(example, data, labels, locations, histogram)
+
+
+def _to_zyx(array: NDArray[Any]) -> NDArray[Any]:
+    return np.ascontiguousarray(array.transpose(2, 1, 0))
+
+
+@dataclass(frozen=True, eq=False)
+class Patch:
+    """What a network sees of one example before augmentation."""
+
+    data: NDArray[np.float32]
+    """(c, *size)."""
+    labels: NDArray[np.int16]
+    """(1, *size)."""
+    source: Prepared
+
+
+@dataclass(frozen=True, eq=False)
+class PatchSampler:
+    """Draws patches: which case, round which voxel. The randomness is passed in."""
+
+    prepared: Sequence[Prepared]
+    size: tuple[int, ...]
+    """Size before augmentation, (z, y, x) or (y, x)."""
+    foreground: float
+    balanced: bool
+    context: int = 0
+    """Neighbouring slices on each side, for 2-D patches."""
+
+    @cached_property
+    def _weights(self) -> NDArray[np.float64]:
+        weights = np.array([p.example.weight for p in self.prepared], float)
+        return np.asarray(weights / weights.sum())
+
+    @cached_property
+    def _holders(self) -> dict[int, tuple[NDArray[np.int64], NDArray[np.float64]]]:
+        """For each organ: the examples that show it, and how often to draw each."""
+        holders = {}
+        for organ in sorted({o for p in self.prepared for o in p.locations}):
+            which = np.array([i for i, p in enumerate(self.prepared) if organ in p.locations])
+            share = self._weights[which]
+            if share.sum() > 0:
+                holders[organ] = which, share / share.sum()
+        return holders
+
+    def draw(self, rng: np.random.Generator) -> Patch:
+        """One patch, padded with 0 (labels -1) where it leaves the image."""
+        if rng.random() < self.foreground and self._holders:
+            which, centre = self._foreground(rng)
+        else:
+            which = int(rng.choice(len(self.prepared), p=self._weights))
+            centre = [int(rng.integers(n)) for n in self.prepared[which].labels.shape]
+        return self._cut(self.prepared[which], centre)
+
+    def _foreground(self, rng: np.random.Generator) -> tuple[int, list[int]]:
+        if self.balanced:
+            organ = int(rng.choice(list(self._holders)))
+            candidates, share = self._holders[organ]
+            which = int(rng.choice(candidates, p=share))
+        else:
+            which = int(rng.choice(len(self.prepared), p=self._weights))
+            if not self.prepared[which].locations:
+                return which, [int(rng.integers(n)) for n in self.prepared[which].labels.shape]
+            organ = int(rng.choice(list(self.prepared[which].locations)))
+        voxels = self.prepared[which].locations[organ]
+        return which, [int(v) for v in voxels[rng.integers(len(voxels))]]
+
+    def _cut(self, source: Prepared, centre: list[int]) -> Patch:
+        size = self.size if len(self.size) == 3 else (1, *self.size)
+        inner: list[slice] = []
+        outer: list[slice] = []
+        for middle, length, whole in zip(centre, size, source.labels.shape, strict=True):
+            # an image larger than the patch keeps the patch inside, a smaller one is centred
+            start = middle - length // 2
+            start = min(max(start, 0), whole - length) if whole >= length else (whole - length) // 2
+            low, high = max(start, 0), min(start + length, whole)
+            inner.append(slice(low, high))
+            outer.append(slice(low - start, high - start))
+        image = source.data[(slice(None), *inner)]
+        if len(self.size) == 2:
+            image = self._with_neighbours(source, inner)
+        data = np.zeros((image.shape[0], *size), np.float32)
+        labels = np.full((1, *size), -1, np.int16)
+        data[(slice(None), *outer)] = image
+        labels[0][tuple(outer)] = source.labels[tuple(inner)]
+        if len(self.size) == 2:
+            data, labels = data[:, 0], labels[:, 0]
+        return Patch(data, labels, source)
+
+    def _with_neighbours(self, source: Prepared, inner: list[slice]) -> NDArray[np.float32]:
+        """One slice (c·(2·context+1), 1, y, x); the same order as ``preprocess.add_context``."""
+        depth = source.labels.shape[0]
+        around = np.arange(-self.context, self.context + 1) + inner[0].start
+        return np.concatenate(
+            [source.data[:, z : z + 1, inner[1], inner[2]] for z in np.clip(around, 0, depth - 1)]
+        )
+
+
+def describe(examples: Sequence[Example]) -> list[dict[str, Any]]:
+    """A JSON-able account of what a training saw."""
+    return [
+        {"id": e.id, "annotated": sorted(e.annotated), "weight": e.weight, "randomise": e.randomise}
+        for e in examples
+    ]
+
+
+__all__ = ["Example", "Patch", "PatchSampler", "Prepared", "describe", "load_examples"]

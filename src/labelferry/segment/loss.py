@@ -1,0 +1,99 @@
+"""Dice and cross-entropy (Table 4), with organs that a case does not annotate merged away."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from labelferry.segment.config import TrainConfig
+
+_NEVER = -1e4  # a logit that no softmax gives any weight to, safe in bf16
+
+
+def merge_unannotated(logits: Tensor, annotated: Tensor) -> Tensor:
+    """Add the probability of organs that a case does not annotate to its background.
+
+    ``logits`` (B, classes, …), ``annotated`` (B, classes) bool with background always true.
+    Where a case is silent on an organ, "background" in its label map means "background or that
+    organ": the loss must not punish either. Returns logits of the same shape.
+    """
+    if bool(annotated.all()):
+        return logits
+    shape = (*annotated.shape, *[1] * (logits.ndim - 2))
+    known = annotated.view(shape)
+    silent = ~known
+    silent[:, 0] = True  # background itself is part of the sum
+    background = torch.where(silent, logits, torch.full_like(logits, _NEVER)).logsumexp(1)
+    merged = torch.where(known, logits, torch.full_like(logits, _NEVER))
+    return torch.cat([background[:, None], merged[:, 1:]], 1)
+
+
+class PresentDiceLoss(nn.Module):
+    """Batch Dice over the organs that the batch shows; takes the place of nnU-Net's Dice.
+
+    nnU-Net also scores organs that are not there, where any voxel of probability costs much; with
+    few steps that teaches a network to forget small organs.
+    """
+
+    def __init__(self, apply_nonlin: Callable[[Tensor], Tensor], smooth: float, **_: bool) -> None:
+        super().__init__()
+        self.apply_nonlin, self.smooth = apply_nonlin, smooth
+
+    def forward(self, logits: Tensor, target: Tensor, loss_mask: Tensor | None = None) -> Tensor:
+        """Minus the mean Dice; ``target`` is (B, 1, …). 0 where the batch shows no organ."""
+        assert loss_mask is None, "unannotated organs are merged, not masked"
+        probability = self.apply_nonlin(logits)[:, 1:]
+        shown = torch.zeros_like(logits).scatter_(1, target.long(), 1)[:, 1:]
+        axes = (0, *range(2, logits.ndim))
+        overlap = (probability * shown).sum(axes)
+        truth = shown.sum(axes)
+        dice = (2 * overlap + self.smooth) / (truth + probability.sum(axes) + self.smooth)
+        present = truth > 0
+        return -(dice * present).sum() / present.sum().clamp_min(1)
+
+
+class PartialLoss(nn.Module):
+    """nnU-Net's Dice + cross-entropy over all resolutions, on merged logits."""
+
+    def __init__(self, classes: int, config: TrainConfig, resolutions: int) -> None:
+        super().__init__()
+        from nnunetv2.training.loss.compound_losses import DC_and_CE_loss
+        from nnunetv2.training.loss.dice import MemoryEfficientSoftDiceLoss
+
+        weight = torch.full((classes,), float(config.class_weight))
+        weight[0] = 1.0
+        self.loss = DC_and_CE_loss(
+            {
+                "batch_dice": config.batch_dice,
+                "smooth": config.dice_smooth,
+                "do_bg": False,
+                "ddp": False,
+            },
+            {"weight": weight if config.class_weight != 1 else None},
+            weight_ce=1,
+            weight_dice=1,
+            dice_class=PresentDiceLoss if config.dice_present else MemoryEfficientSoftDiceLoss,
+        )
+        self.weights = resolution_weights(resolutions)
+
+    def forward(
+        self, outputs: Sequence[Tensor], targets: Sequence[Tensor], annotated: Tensor
+    ) -> Tensor:
+        """Weighted sum over resolutions. Dice enters with its sign, so the best loss is -1."""
+        total = outputs[0].new_zeros((), dtype=torch.float32)
+        for weight, output, target in zip(self.weights, outputs, targets, strict=True):
+            if weight:
+                merged = merge_unannotated(output.float(), annotated)
+                total = total + weight * self.loss(merged, target)
+        return total
+
+
+def resolution_weights(resolutions: int) -> list[float]:
+    """nnU-Net's weights of deep supervision: halved at each step, the coarsest unused, sum 1."""
+    weights = [1 / 2**i for i in range(resolutions)]
+    if resolutions > 1:
+        weights[-1] = 0.0
+    total = sum(weights)
+    return [w / total for w in weights]

@@ -1,0 +1,273 @@
+"""The training loop. Sample n is drawn from (seed, n): a killed run goes on bitwise the same."""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset
+
+from labelferry.errors import UserError
+from labelferry.files import atomic_path
+from labelferry.segment.augment import Transform, apply, build_transforms
+from labelferry.segment.config import TrainConfig
+from labelferry.segment.curves import draw_curve, repaint
+from labelferry.segment.examples import PatchSampler, Prepared
+from labelferry.segment.loss import PartialLoss
+
+Progress = Callable[[int, int], None]
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, eq=False)
+class Batch:
+    """A step's patches: data (B, c, …), labels per resolution (B, 1, …), annotated (B, classes)."""
+
+    data: Tensor
+    targets: list[Tensor]
+    annotated: Tensor
+
+
+class PatchDataset(Dataset[tuple[Tensor, list[Tensor], Tensor]]):
+    """Sample n of a training, whichever process asks for it."""
+
+    def __init__(
+        self,
+        sampler: PatchSampler,
+        transform: Transform,
+        config: TrainConfig,
+        *,
+        classes: int,
+        seed: int,
+    ) -> None:
+        self.sampler, self.transform, self.config = sampler, transform, config
+        self.classes, self.seed = classes, seed
+
+    def __getitem__(self, n: int) -> tuple[Tensor, list[Tensor], Tensor]:
+        rng = np.random.default_rng((self.seed, n))
+        patch = self.sampler.draw(rng)
+        data = patch.data
+        source = patch.source
+        if source.example.randomise and rng.random() < self.config.curves_p:
+            data = repaint(data, source.range, source.histogram, draw_curve(rng))
+        image, targets = apply(self.transform, data, patch.labels, rng)
+        annotated = torch.zeros(self.classes, dtype=torch.bool)
+        annotated[[0, *sorted(source.example.annotated)]] = True
+        return image, targets, annotated
+
+
+def collate(samples: Sequence[tuple[Tensor, list[Tensor], Tensor]]) -> Batch:
+    """Stack samples to a batch."""
+    images, targets, annotated = zip(*samples, strict=True)
+    return Batch(
+        torch.stack(images),
+        [torch.stack(level) for level in zip(*targets, strict=True)],
+        torch.stack(annotated),
+    )
+
+
+def fit(
+    network: nn.Module,
+    prepared: Sequence[Prepared],
+    config: TrainConfig,
+    folder: Path,
+    *,
+    patch: Sequence[int],
+    context: int = 0,
+    strides: Sequence[Sequence[int]],
+    classes: int,
+    seed: int,
+    device: str,
+    progress: Progress | None = None,
+) -> dict[str, Tensor]:
+    """Train ``network`` and return its weights (the averaged ones where asked for), on the CPU.
+
+    Writes ``losses.jsonl`` (one line per epoch) and ``checkpoint.pt`` in ``folder`` and goes on
+    from there. Raises ``UserError`` when the loss is no longer a number.
+    """
+    where = torch.device(device)
+    network = network.to(where)
+    scales = _scales(strides) if config.deep_supervision else None
+    transform, initial = build_transforms(patch, config, scales)
+    sampler = PatchSampler(prepared, initial, config.foreground, config.balanced, context)
+    dataset = PatchDataset(sampler, transform, config, classes=classes, seed=seed)
+    loss = PartialLoss(classes, config, len(scales) if scales else 1).to(where)
+    state = TrainingState(network, config, folder)
+    start = state.resume()
+    batches = _batches(dataset, config, start)
+    last_save = time.monotonic()
+    for step in range(start, config.iterations):
+        state.set_rate(step)
+        value = _step(network, loss, next(batches), state.optimizer, config, where)
+        if not np.isfinite(value):
+            raise UserError(
+                "the training loss is not a number",
+                path=folder,
+                seen=f"step {step}: {value}",
+                fix="lower the learning rate, or train with amp = 'fp32'",
+            )
+        state.average(step)
+        state.log(step, value)
+        if progress:
+            progress(step + 1, config.iterations)
+        if time.monotonic() - last_save > config.checkpoint_seconds:
+            state.save(step + 1)
+            last_save = time.monotonic()
+    state.save(config.iterations)
+    return state.final_weights()
+
+
+class TrainingState:
+    """Everything that a checkpoint holds, and how to go on from one."""
+
+    def __init__(self, network: nn.Module, config: TrainConfig, folder: Path) -> None:
+        self.network, self.config = network, config
+        self.path = folder / "checkpoint.pt"
+        self.log_path = folder / "losses.jsonl"
+        self.optimizer = _optimizer(network, config)
+        self.averaged = (
+            {k: v.detach().clone() for k, v in network.state_dict().items()}
+            if config.average
+            else None
+        )
+        self.running: list[float] = []
+        self.lines: list[str] = []
+
+    def resume(self) -> int:
+        """Load the checkpoint if there is one; returns the step to go on with."""
+        if not self.path.exists():
+            return 0
+        saved = torch.load(self.path, map_location="cpu", weights_only=True)
+        self.network.load_state_dict(saved["network"])
+        self.optimizer.load_state_dict(saved["optimizer"])
+        if self.averaged is not None:
+            self.averaged = {k: v.to(self.averaged[k].device) for k, v in saved["averaged"].items()}
+        self.running, self.lines = list(saved["running"]), list(saved["lines"])
+        log.info("training goes on from step %d", saved["step"])
+        return int(saved["step"])
+
+    def save(self, step: int) -> None:
+        """Write a checkpoint atomically."""
+        saved = {
+            "step": step,
+            "network": self.network.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "averaged": self.averaged,
+            "running": self.running,
+            "lines": self.lines,
+        }
+        with atomic_path(self.path) as part:
+            torch.save(saved, part)
+
+    def set_rate(self, step: int) -> None:
+        """Table 4: (1 − epoch/epochs)^0.9, with a linear rise over the first steps if asked."""
+        epoch = step // self.config.iterations_per_epoch
+        rate = self.config.learning_rate * (1 - epoch / self.config.epochs) ** self.config.poly
+        if step < self.config.warmup:
+            rate *= (step + 1) / self.config.warmup
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+
+    @torch.no_grad()
+    def average(self, step: int) -> None:
+        """Exponential moving average, shorter at the beginning."""
+        if self.averaged is None:
+            return
+        decay = min(self.config.average, (step + 1) / (step + 10))
+        for name, value in self.network.state_dict().items():
+            if value.is_floating_point():
+                self.averaged[name].lerp_(value, 1 - decay)
+            else:
+                self.averaged[name].copy_(value)
+
+    def log(self, step: int, value: float) -> None:
+        """One line per epoch with the mean loss."""
+        self.running.append(value)
+        if (step + 1) % self.config.iterations_per_epoch == 0:
+            rate = self.optimizer.param_groups[0]["lr"]
+            mean = sum(self.running) / len(self.running)
+            self.lines.append(json.dumps({"step": step + 1, "loss": round(mean, 6), "lr": rate}))
+            self.running = []
+            with atomic_path(self.log_path) as part:
+                part.write_text("\n".join(self.lines) + "\n", encoding="utf-8")
+
+    def final_weights(self) -> dict[str, Tensor]:
+        """The weights to keep."""
+        kept = self.network.state_dict() if self.averaged is None else self.averaged
+        return {k: v.detach().cpu().contiguous().clone() for k, v in kept.items()}
+
+
+def autocast(device: torch.device, amp: str) -> Any:
+    """Mixed precision in bf16 where the device has it, else nothing."""
+    if amp != "fp32" and (
+        torch.cuda.is_bf16_supported()
+        if device.type == "cuda"
+        else torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    ):
+        return torch.autocast(device.type, dtype=torch.bfloat16)
+    return nullcontext()
+
+
+def _step(
+    network: nn.Module,
+    loss: PartialLoss,
+    batch: Batch,
+    optimizer: torch.optim.Optimizer,
+    config: TrainConfig,
+    device: torch.device,
+) -> float:
+    network.train()
+    optimizer.zero_grad(set_to_none=True)
+    with autocast(device, config.amp):
+        outputs = network(batch.data.to(device, non_blocking=True))
+    outputs = outputs if isinstance(outputs, list) else [outputs]
+    targets = [target.to(device, non_blocking=True) for target in batch.targets]
+    value: Tensor = loss(outputs, targets, batch.annotated.to(device))
+    value.backward()  # type: ignore[no-untyped-call]
+    nn.utils.clip_grad_norm_(network.parameters(), config.gradient_clip)
+    optimizer.step()
+    return float(value.detach())
+
+
+def _optimizer(network: nn.Module, config: TrainConfig) -> torch.optim.Optimizer:
+    if config.optimizer == "sgd":
+        return torch.optim.SGD(
+            network.parameters(),
+            config.learning_rate,
+            momentum=0.99,
+            nesterov=True,
+            weight_decay=config.weight_decay,
+        )
+    return torch.optim.AdamW(
+        network.parameters(), config.learning_rate, weight_decay=config.weight_decay
+    )
+
+
+def _batches(dataset: PatchDataset, config: TrainConfig, start: int) -> Iterator[Batch]:
+    indices = range(start * config.batch, config.iterations * config.batch)
+    loader = DataLoader(
+        dataset,
+        batch_size=config.batch,
+        sampler=indices,
+        collate_fn=collate,
+        num_workers=config.workers,
+        generator=torch.Generator().manual_seed(0),
+        multiprocessing_context="spawn" if config.workers else None,
+        timeout=60 if config.workers else 0,  # a dead worker is told, never waited for
+    )
+    yield from loader
+
+
+def _scales(strides: Sequence[Sequence[int]]) -> list[list[float]]:
+    """Resolution of each output of the decoder relative to the patch, fine to coarse."""
+    steps = np.cumprod(np.vstack(strides), axis=0)
+    return [[float(v) for v in 1 / row] for row in steps[:-1]]

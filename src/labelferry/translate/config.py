@@ -1,0 +1,62 @@
+"""How the translators are built and trained (paper 2.1, eq. 1-4)."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class TranslateConfig(BaseModel):
+    """A CycleGAN on axial slices. Where the paper gives no number, it is CycleGAN's own."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    enabled: bool = True
+    """Off: the teacher sees no translated image."""
+    space: Literal["anatomy", "plain"] = "anatomy"
+    """Translate in anatomy space (the paper's ASIT) or the scaled images (Table 7)."""
+    gan_loss: Literal["lsgan", "vanilla"] = "lsgan"
+    """Eq. 1 with squares, as CycleGAN, or with logarithms, as printed (``vanilla``)."""
+    identity: Literal["cyclegan", "paper"] = "cyclegan"
+    """Eq. 3: T_t keeps a real target image (``cyclegan``), or T_t keeps a source image, as printed
+    (``paper``); T_s likewise."""
+    source_adversary: Literal["cyclegan", "paper"] = "cyclegan"
+    """What D_s takes for false: T_s of a target image (``cyclegan``), or the source image that
+    went to the target and back, as printed (``paper``)."""
+    lambda_cycle: float = Field(10.0, ge=0)
+    """Weight λ1 of eq. 2 in eq. 4. The paper gives none."""
+    lambda_identity: float = Field(5.0, ge=0)
+    """Weight λ2 of eq. 3 in eq. 4; 0 leaves it out. The paper gives none."""
+    channels: int = Field(64, ge=1)
+    """Channels of the translators' first layer."""
+    blocks: int = Field(9, ge=0)
+    """Residual blocks of the translators."""
+    stem: Literal["resnet", "subpixel"] = "resnet"
+    """Full-size first and last layers, or layers on 2x2 groups of pixels, several times faster on a
+    CPU (``subpixel``, ours)."""
+    discriminator_channels: int = Field(64, ge=1)
+    """Channels of the discriminators' first layer."""
+    discriminator_layers: int = Field(3, ge=1, le=5)
+    """Halvings in the discriminators: 3 judge patches of 70x70 pixels, 2 of 34x34."""
+    pool: int = Field(50, ge=0)
+    """Earlier translations kept to train each discriminator with; 0: only the newest."""
+    iterations: int = Field(100_000, ge=1)
+    """Optimiser steps."""
+    batch: int = Field(1, ge=1)
+    """Slices of each side per step."""
+    crop: tuple[int, int] = (256, 256)
+    """Pixels (x, y) of a training slice, at most those of the largest slice: a larger slice is
+    cropped at random, a smaller one padded by reflection. Made a multiple of 4."""
+    learning_rate: float = Field(2e-4, gt=0)
+    """Initial rate of Adam."""
+    betas: tuple[float, float] = (0.5, 0.999)
+    """Adam's decay rates."""
+    decay_from: float = Field(0.5, ge=0, le=1)
+    """Share of the steps after which the rate falls linearly to 0."""
+    average: float = Field(0.0, ge=0, lt=1)
+    """Decay of the averaged weights of T_t, kept in place of the last ones; 0: off (ours)."""
+    checkpoint_every: int = Field(500, ge=1)
+    """Steps between two checkpoints: what a kill can cost."""
+    amp: Literal["auto", "bf16", "fp32"] = "auto"
+    """Mixed precision: bfloat16 where the device is made for it, always, or never."""

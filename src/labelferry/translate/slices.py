@@ -1,0 +1,99 @@
+"""The axial slices of many images, kept on disk, and batches of one size drawn from them."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from labelferry.errors import UserError
+from labelferry.io.nifti import read_image
+
+_LEAST_RANGE = 0.02
+
+
+@dataclass(frozen=True, eq=False)
+class Slices:
+    """Usable slices (y, x) in [0, 1] of several cases."""
+
+    values: NDArray[np.float16] = field(repr=False)
+    """All pixels one after another; in an unnamed file, so that any number of cases fits."""
+    cases: tuple[tuple[tuple[int, tuple[int, int]], ...], ...] = field(repr=False)
+    """For each case its slices: first pixel in ``values``, and shape."""
+
+    @property
+    def largest(self) -> tuple[int, int]:
+        """Largest extent of any slice along y and x."""
+        shapes = [shape for case in self.cases for _, shape in case]
+        return max(s[0] for s in shapes), max(s[1] for s in shapes)
+
+    def draw(self, rng: np.random.Generator, size: tuple[int, int]) -> NDArray[np.float32]:
+        """A random slice of a random case, cropped or padded to ``size`` (y, x)."""
+        case = self.cases[int(rng.integers(len(self.cases)))]
+        start, shape = case[int(rng.integers(len(case)))]
+        image = self.values[start : start + shape[0] * shape[1]].reshape(shape)
+        for axis in (0, 1):
+            spare = shape[axis] - size[axis]
+            first = int(rng.integers(spare + 1)) if spare > 0 else 0
+            image = (
+                image[first : first + size[axis]]
+                if axis == 0
+                else image[:, first : first + size[axis]]
+            )
+        return pad_to(image.astype(np.float32), size)
+
+
+def gather(paths: Sequence[Path], side: str, folder: Path) -> Slices:
+    """Read the usable axial slices of prepared images (x, y, z) in [0, 1].
+
+    ``side`` (source or target) is for messages; ``folder`` holds the unnamed file. Raises
+    ``UserError`` where there is no image, and for one without any usable slice.
+    """
+    if not paths:
+        raise UserError(f"no {side} image to learn the translation from", fix="check the cohort")
+    cases = []
+    count = 0
+    with tempfile.TemporaryFile(dir=folder) as stream:
+        for path in paths:
+            array = read_image(path).volume.array
+            found = []
+            for z in range(array.shape[2]):
+                image = array[:, :, z].T
+                if not is_usable(image):
+                    continue
+                stream.write(np.ascontiguousarray(image, np.float16).tobytes())
+                found.append((count, (image.shape[0], image.shape[1])))
+                count += image.size
+            if not found:
+                raise UserError(
+                    f"the {side} image has no usable slice",
+                    path=path,
+                    seen="every axial slice is constant",
+                    fix="leave this case out",
+                )
+            cases.append(tuple(found))
+        stream.flush()
+        values: NDArray[np.float16] = np.memmap(stream, np.float16, mode="r", shape=(count,))
+    return Slices(values, tuple(cases))
+
+
+def is_usable(image: NDArray[Any]) -> bool:
+    """Whether the values of a slice in [0, 1] span enough to learn from, or to translate."""
+    return float(image.max()) - float(image.min()) >= _LEAST_RANGE
+
+
+def pad_to(image: NDArray[Any], size: tuple[int, int]) -> NDArray[Any]:
+    """Pad the last two axes at their ends to at least ``size`` by reflection."""
+    widths = [(0, 0)] * (image.ndim - 2)
+    widths += [(0, max(0, want - have)) for want, have in zip(size, image.shape[-2:], strict=True)]
+    return np.pad(image, widths, mode="reflect") if any(b for _, b in widths) else image
+
+
+def rounded_up(size: int, multiple: int, least: int) -> int:
+    """The next multiple at or above ``size``, and at least ``least`` (itself a multiple)."""
+    return max(least, -(-size // multiple) * multiple)

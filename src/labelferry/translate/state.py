@@ -1,0 +1,137 @@
+"""All that a training of the translators is made of between two steps, and its way to the disk."""
+
+from __future__ import annotations
+
+import json
+import logging
+import pickle
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Self
+
+import torch
+from torch import Tensor, nn
+
+from labelferry.files import atomic_path, hash_file, hash_value
+from labelferry.translate.config import TranslateConfig
+from labelferry.translate.networks import Discriminator, Generator
+
+_LOG = logging.getLogger(__name__)
+SCHEMA = 1
+CHECKPOINT = "checkpoint.pt"
+LOSSES = "losses.jsonl"
+
+
+@dataclass(frozen=True, eq=False)
+class State:
+    """Networks, optimisers and pools; they change in place."""
+
+    to_target: Generator
+    """T_t"""
+    to_source: Generator
+    """T_s"""
+    d_t: Discriminator
+    d_s: Discriminator
+    average: Generator | None
+    """Averaged weights of T_t, where the configuration asks for them."""
+    optimizer_t: torch.optim.Adam
+    """Of both translators."""
+    optimizer_d: torch.optim.Adam
+    """Of both discriminators."""
+    pool_t: list[Tensor] = field(default_factory=list)
+    """Earlier fakes for D_t."""
+    pool_s: list[Tensor] = field(default_factory=list)
+    """Earlier fakes for D_s."""
+
+    @property
+    def parts(self) -> dict[str, nn.Module | torch.optim.Optimizer]:
+        """Everything with a ``state_dict``, by name."""
+        parts: dict[str, nn.Module | torch.optim.Optimizer] = {
+            "to_target": self.to_target,
+            "to_source": self.to_source,
+            "d_t": self.d_t,
+            "d_s": self.d_s,
+            "optimizer_t": self.optimizer_t,
+            "optimizer_d": self.optimizer_d,
+        }
+        return parts if self.average is None else parts | {"average": self.average}
+
+
+def signature(
+    source: Sequence[Path], target: Sequence[Path], config: TranslateConfig, seed: int
+) -> str:
+    """A hash of all that decides the result: a checkpoint of another signature is not used."""
+    settings = config.model_dump(mode="json", exclude={"enabled", "space", "checkpoint_every"})
+    images = [[hash_file(path) for path in paths] for paths in (source, target)]
+    return hash_value({"settings": settings, "images": images, "seed": seed})
+
+
+def save(folder: Path, state: State, done: int, sign: str) -> None:
+    """Write ``checkpoint.pt`` atomically: ``done`` steps have been made."""
+    content = {
+        "schema_version": SCHEMA,
+        "signature": sign,
+        "done": done,
+        "parts": {name: part.state_dict() for name, part in state.parts.items()},
+        "pools": [state.pool_t, state.pool_s],
+    }
+    with atomic_path(folder / CHECKPOINT) as part:
+        torch.save(content, part)
+
+
+def restore(folder: Path, state: State, sign: str) -> int:
+    """Bring ``state`` to the checkpoint in ``folder``; the number of steps that it has made.
+
+    0 where there is none, or one that belongs to other images or settings or cannot be read.
+    """
+    path = folder / CHECKPOINT
+    if not path.exists():
+        return 0
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+        fits = content["schema_version"] == SCHEMA and content["signature"] == sign
+    except (RuntimeError, EOFError, OSError, KeyError, TypeError, pickle.UnpicklingError) as error:
+        _LOG.warning("%s cannot be read, starting anew: %s", path.name, error)
+        return 0
+    if not fits:
+        _LOG.warning("%s belongs to other images or settings, starting anew", path.name)
+        return 0
+    for name, part in state.parts.items():
+        part.load_state_dict(content["parts"][name])
+    device = next(state.to_target.parameters()).device
+    for pool, kept in zip((state.pool_t, state.pool_s), content["pools"], strict=True):
+        pool[:] = [fake.to(device) for fake in kept]
+    done = int(content["done"])
+    _LOG.info("going on after step %d", done)
+    return done
+
+
+def remove(folder: Path) -> None:
+    """Remove the checkpoint of a finished training."""
+    (folder / CHECKPOINT).unlink(missing_ok=True)
+
+
+class Losses:
+    """``losses.jsonl``: one line of JSON a step. Opening keeps the first ``done`` lines only."""
+
+    def __init__(self, folder: Path, done: int) -> None:
+        path = folder / LOSSES
+        kept = path.read_bytes().splitlines(keepends=True)[:done] if path.exists() else []
+        with atomic_path(path) as part:
+            part.write_bytes(b"".join(kept))
+        self._stream = path.open("a", encoding="utf-8", newline="\n")
+
+    def write(self, step: int, values: dict[str, float]) -> None:
+        """Add the line of one step."""
+        self._stream.write(json.dumps({"step": step} | values) + "\n")
+
+    def flush(self) -> None:
+        """Hand what was written to the operating system."""
+        self._stream.flush()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        self._stream.close()

@@ -1,0 +1,68 @@
+"""The loss, against cases worked by hand."""
+
+import math
+
+import pytest
+import torch
+
+from labelferry.segment.config import TrainConfig
+from labelferry.segment.loss import PartialLoss, merge_unannotated, resolution_weights
+
+
+def test_unannotated_organ_is_merged_with_background():
+    # probabilities 0.2, 0.3, 0.5; organ 2 is not annotated → background has 0.2 + 0.5 = 0.7
+    logits = torch.tensor([[0.2, 0.3, 0.5]]).log().view(1, 3, 1, 1)
+    merged = merge_unannotated(logits, torch.tensor([[True, True, False]])).softmax(1).flatten()
+    assert merged.tolist() == pytest.approx([0.7, 0.3, 0.0], abs=1e-6)
+
+
+def test_everything_annotated_changes_nothing():
+    logits = torch.randn(2, 4, 3, 3, generator=torch.Generator().manual_seed(0))
+    assert torch.equal(merge_unannotated(logits, torch.ones(2, 4, dtype=torch.bool)), logits)
+
+
+def test_annotation_is_per_case():
+    logits = torch.zeros(2, 2, 1, 1)
+    annotated = torch.tensor([[True, True], [True, False]])
+    probabilities = merge_unannotated(logits, annotated).softmax(1)[:, :, 0, 0]
+    assert probabilities[0].tolist() == pytest.approx([0.5, 0.5])
+    assert probabilities[1].tolist() == pytest.approx([1.0, 0.0], abs=1e-6)
+
+
+def test_no_gradient_reaches_an_unannotated_organ_beyond_its_merged_share():
+    # where the label says background, background and the silent organ share one gradient
+    logits = torch.zeros(1, 3, 1, 1, requires_grad=True)
+    merged = merge_unannotated(logits, torch.tensor([[True, True, False]]))
+    (-merged.log_softmax(1)[0, 0, 0, 0]).backward()
+    gradient = logits.grad[0, :, 0, 0]
+    # -log((e0+e2)/(e0+e1+e2)) at 0: d/d0 = 1/3 - 1/2, d/d2 the same, d/d1 = 1/3
+    assert gradient.tolist() == pytest.approx([-1 / 6, 1 / 3, -1 / 6], abs=1e-6)
+
+
+def test_dice_and_cross_entropy_by_hand():
+    # two voxels, two classes, p(organ) = 0.8 and 0.4, labels organ and background
+    p = torch.tensor([0.8, 0.4])
+    logits = torch.stack([(1 - p).log(), p.log()])[None, :, None, :]
+    target = torch.tensor([1.0, 0.0]).view(1, 1, 1, 2)
+    config = TrainConfig(deep_supervision=False)
+    loss = PartialLoss(2, config, 1)([logits], [target], torch.ones(1, 2, dtype=torch.bool))
+    dice = (2 * 0.8 + 1e-5) / (1 + 1.2 + 1e-5)
+    cross_entropy = -(math.log(0.8) + math.log(0.6)) / 2
+    assert float(loss) == pytest.approx(cross_entropy - dice, abs=1e-5)
+
+
+def test_class_weight_counts_organs_more():
+    p = torch.tensor([0.8, 0.4])
+    logits = torch.stack([(1 - p).log(), p.log()])[None, :, None, :]
+    target = torch.tensor([1.0, 0.0]).view(1, 1, 1, 2)
+    config = TrainConfig(deep_supervision=False, class_weight=3.0)
+    loss = PartialLoss(2, config, 1)([logits], [target], torch.ones(1, 2, dtype=torch.bool))
+    dice = (2 * 0.8 + 1e-5) / (1 + 1.2 + 1e-5)
+    cross_entropy = -(3 * math.log(0.8) + 1 * math.log(0.6)) / 4
+    assert float(loss) == pytest.approx(cross_entropy - dice, abs=1e-5)
+
+
+def test_resolution_weights_of_nnunet():
+    # 1, 1/2, 1/4, and 0 for the coarsest, divided by their sum
+    assert resolution_weights(4) == pytest.approx([4 / 7, 2 / 7, 1 / 7, 0])
+    assert resolution_weights(1) == [1.0]

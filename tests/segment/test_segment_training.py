@@ -1,0 +1,138 @@
+"""Training: the same twice, the same after a kill, partial annotation, bad input."""
+
+import numpy as np
+import pytest
+import torch
+
+from labelferry.anatomy.config import AnatomyConfig
+from labelferry.errors import UserError
+from labelferry.io.nifti import write_volume
+from labelferry.organs import Organ, OrganSet
+from labelferry.segment.bundle import read_bundle
+from labelferry.segment.config import NetworkConfig, TrainConfig
+from labelferry.segment.engine import Task, train_model
+from labelferry.segment.examples import Example, PatchSampler, load_examples
+from labelferry.segment.plans import make_plans
+from labelferry.segment.preprocess import add_context
+from labelferry.volume import Grid, Segmentation, Volume
+
+ORGANS = OrganSet((Organ(1, "liver"), Organ(2, "spleen")))
+NETWORK = NetworkConfig(dimensions=2, patch=(16, 16), channels=4, downsamplings=2, context=1)
+TRAIN = TrainConfig(
+    epochs=3,
+    iterations_per_epoch=2,
+    batch=2,
+    optimizer="adamw",
+    learning_rate=1e-3,
+    deep_supervision=True,
+    average=0.9,
+    balanced=True,
+    curves_p=0.5,
+    checkpoint_seconds=1e-9,
+)
+
+
+@pytest.fixture
+def examples(tmp_path):
+    made = []
+    grid = Grid((20, 18, 6), np.diag([3.0, 3.0, 5.0, 1.0]))
+    for n in range(2):
+        rng = np.random.default_rng(n)
+        image = rng.random(grid.shape).astype(np.float32) + 0.1
+        labels = np.zeros(grid.shape, np.uint8)
+        labels[2:8, 2:8, 1:4] = 1
+        labels[12:17, 10:15, 2:5] = 2
+        write_volume(tmp_path / f"{n}.nii.gz", Volume(image, grid))
+        write_volume(tmp_path / f"{n}_label.nii.gz", Segmentation(labels, grid))
+        known = frozenset({1, 2}) if n else frozenset({1})
+        made.append(
+            Example(
+                f"case{n}",
+                (tmp_path / f"{n}.nii.gz",),
+                tmp_path / f"{n}_label.nii.gz",
+                known,
+                randomise=True,
+            )
+        )
+    return made
+
+
+def train(examples, folder, config=TRAIN, **kw):
+    task = Task("test", ORGANS, "plain", AnatomyConfig(spacing=(3, 3, 5)), NETWORK)
+    model = train_model(examples, task, config, folder, seed=5, device="cpu", **kw)
+    return read_bundle(model)[1]
+
+
+def same(a, b):
+    return a.keys() == b.keys() and all(torch.equal(a[k], b[k]) for k in a)
+
+
+def test_same_result_twice_and_after_kills(examples, tmp_path):
+    whole = train(examples, tmp_path / "whole")
+    assert same(whole, train(examples, tmp_path / "again"))
+
+    class KilledError(Exception):
+        pass
+
+    for stop in (2, 4, 5):
+
+        def kill(step, _, stop=stop):
+            if step == stop:
+                raise KilledError
+
+        with pytest.raises(KilledError):
+            train(examples, tmp_path / "killed", progress=kill)
+    assert same(whole, train(examples, tmp_path / "killed"))
+    lines = (tmp_path / "killed" / "losses.jsonl").read_text()
+    assert lines == (tmp_path / "whole" / "losses.jsonl").read_text()
+    assert not (tmp_path / "killed" / "checkpoint.pt").exists()
+
+
+def test_global_random_state_is_left_alone(examples, tmp_path):
+    numpy_state, torch_state = np.random.get_state()[1].copy(), torch.get_rng_state()
+    train(examples, tmp_path / "run")
+    assert np.array_equal(numpy_state, np.random.get_state()[1])
+    assert torch.equal(torch_state, torch.get_rng_state())
+
+
+def test_warm_start_begins_with_the_given_weights(examples, tmp_path):
+    first = train(examples, tmp_path / "first")
+    frozen = TRAIN.model_copy(update={"learning_rate": 1e-30, "weight_decay": 0.0})
+    second = train(examples, tmp_path / "second", frozen, warm_start=tmp_path / "first" / "model")
+    for key in first:
+        torch.testing.assert_close(first[key], second[key], atol=1e-6, rtol=1e-5)
+
+
+def test_unannotated_labels_are_not_shown_to_training(examples, tmp_path):
+    plans = make_plans(NETWORK, (5, 3, 3), 1, batch=2)
+    first, second = load_examples(examples, ORGANS, plans, tmp_path / "cache")
+    assert set(np.unique(first.labels)) <= {-1, 0, 1}, "organ 2 is not annotated in case 0"
+    assert set(first.locations) == {1} and set(second.locations) == {1, 2}
+
+
+def test_context_of_a_patch_is_that_of_prediction(examples, tmp_path):
+    plans = make_plans(NETWORK, (5, 3, 3), 1, batch=2)
+    (case, _) = load_examples(examples, ORGANS, plans, tmp_path / "cache")
+    sampler = PatchSampler([case], case.labels.shape[1:], 0.0, False, context=1)
+    stacked = add_context(np.asarray(case.data), 1)
+    for z in (0, 2, 5):
+        patch = sampler._cut(case, [z, *(n // 2 for n in case.labels.shape[1:])])
+        np.testing.assert_array_equal(patch.data, stacked[:, z])
+
+
+def test_patches_pad_images_that_are_smaller(examples, tmp_path):
+    plans = make_plans(NETWORK, (5, 3, 3), 1, batch=2)
+    (case, _) = load_examples(examples, ORGANS, plans, tmp_path / "cache")
+    patch = PatchSampler([case], (64, 64), 1.0, True).draw(np.random.default_rng(0))
+    assert patch.data.shape == (1, 64, 64) and patch.labels.min() == -1
+
+
+def test_nothing_to_train_on_is_told(tmp_path):
+    with pytest.raises(UserError, match="nothing to train on"):
+        train([], tmp_path / "run")
+
+
+def test_loss_that_is_not_a_number_is_told(examples, tmp_path):
+    wild = TRAIN.model_copy(update={"learning_rate": 1e30, "gradient_clip": 1e30})
+    with pytest.raises(UserError, match="not a number"):
+        train(examples, tmp_path / "run", wild)
