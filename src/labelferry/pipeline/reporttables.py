@@ -28,6 +28,7 @@ _GOOD, _POOR = 2.0, 3.5
 
 
 def mean(values: Any) -> float | None:
+    """Mean of what is known; None where nothing is."""
     known = [v for v in values if v is not None]
     return sum(known) / len(known) if known else None
 
@@ -38,6 +39,7 @@ def domain_rows(
     stable: Mapping[str, float],
     plausible: Mapping[str, float],
 ) -> tuple[DomainRow, ...]:
+    """One row a target domain."""
     path = run / "match" / "anchors.json"
     anchors = read_json(path, schema=1)["anchors"] if path.exists() else []
     rows = []
@@ -99,6 +101,7 @@ def verdicts(domains: tuple[DomainRow, ...]) -> tuple[Verdict, ...]:
 def input_rows(
     source: tuple[PreparedCase, ...], target: tuple[PreparedCase, ...], organs: OrganSet
 ) -> tuple[InputRow, ...]:
+    """What went in."""
     annotated = frozenset().union(*(case.annotated for case in source)) if source else frozenset()
     rows = [InputRow("labelled CT", str(len(source)), f"{len(annotated)} of {len(organs)} organs")]
     for domain in sorted({case.domain for case in target}):
@@ -109,6 +112,7 @@ def input_rows(
 
 
 def stage_row(name: str, manifest: Manifest | None) -> StageRow:
+    """One stage of the run."""
     if manifest is None:
         return StageRow(name, "not run")
     return StageRow(
@@ -121,6 +125,7 @@ def stage_row(name: str, manifest: Manifest | None) -> StageRow:
 
 
 def score_tables(evaluation: Mapping[str, Any]) -> Scores:
+    """Scores per organ, domain and case, from the JSON of ``evaluate``."""
     cases = [
         CaseScore(row["case"], str(row.get("domain") or ""), organ, value["dsc"], value["nsd"])
         for row in evaluation["cases"]
@@ -148,6 +153,7 @@ def score_tables(evaluation: Mapping[str, Any]) -> Scores:
 def rejected_rows(
     run: Path, manifests: Mapping[str, Manifest], organs: OrganSet
 ) -> tuple[Rejected, ...]:
+    """Cases and organs that were left out."""
     rows = [
         Rejected(case, None, f"{name}: {reason}")
         for name, manifest in manifests.items()
@@ -163,6 +169,7 @@ def rejected_rows(
 
 
 def provenance_rows(run: Path, organs: OrganSet) -> tuple[ProvenanceRow, ...]:
+    """Where each pseudo-label comes from."""
     rows = []
     for path in sorted((run / "match" / "provenance").glob("*.json")):
         value = read_json(path, schema=1)
@@ -188,6 +195,7 @@ def provenance_rows(run: Path, organs: OrganSet) -> tuple[ProvenanceRow, ...]:
 
 
 def warning_texts(manifests: Mapping[str, Manifest]) -> tuple[str, ...]:
+    """What a person should know about the input."""
     prepare = manifests.get("prepare")
     if prepare is None:
         return ()
@@ -203,6 +211,7 @@ def warning_texts(manifests: Mapping[str, Manifest]) -> tuple[str, ...]:
 
 
 def loss_curves(run: Path) -> dict[str, tuple[tuple[float, float], ...]]:
+    """Loss against step, per training."""
     out: dict[str, list[tuple[float, float]]] = {}
     files = {
         "translate": run / "translate" / "model" / "losses.jsonl",

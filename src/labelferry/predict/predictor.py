@@ -16,7 +16,7 @@ from labelferry.predict.export import argmax_labels, export_labels, keep_largest
 from labelferry.predict.inputs import ImageLike, as_volume
 from labelferry.predict.window import sliding_window
 from labelferry.segment.bundle import Bundle, open_network, read_bundle
-from labelferry.segment.preprocess import preprocess
+from labelferry.segment.preprocess import add_context, preprocess
 from labelferry.volume import Grid, Segmentation, reorient, uncrop
 
 _MODELS_OF_A_RUN = ("model", "distil/model", "refine/model", "teach/model")
@@ -53,6 +53,7 @@ class Model:
         if not channels.any():
             return self._background(shape, torch.device("cpu"), torch.float32)
         data, box = preprocess(channels, self.bundle.plans)
+        data = add_context(data, self.bundle.network.context)
         scores = sliding_window(
             torch.from_numpy(data),
             self.network,

@@ -35,7 +35,7 @@ def learn_prior(labels: Iterable[tuple[Segmentation, frozenset[int]]], organs: O
 
     The maps lie on canonical grids (x, y, z) of any spacing. An organ that is not annotated, empty
     or cut at the upper or lower end of its image does not count there. An organ that is cut in
-    every image is described by its cross-section and its x and y instead. One case is enough:
+    most images is described by its cross-section and its x and y instead. One case is enough:
     its spread is then assumed (40 % in size, 15 mm in position). Raises ``UserError`` when no map
     shows any organ.
     """
@@ -64,7 +64,9 @@ def _see(
         return None
     rate = len(found) / sum(organ.id in known for known in annotated)
     whole = {c: m for c, m in found.items() if not m.cut}
-    return _Seen(organ, whole or found, "volume" if whole else "section", rate)
+    if 2 * len(whole) >= len(found):
+        return _Seen(organ, whole, "volume", rate)
+    return _Seen(organ, found, "section", rate)
 
 
 def _organ_prior(

@@ -16,8 +16,8 @@ from labelferry.prior.measure import OrganMeasure
 SCHEMA_VERSION = 1
 
 SizeKind = Literal["volume", "section"]
-"""``volume`` in mm³; ``section``, the mean cross-section in mm², for an organ that every source
-image cuts at its upper or lower end (a long vessel), whose volume says nothing."""
+"""``volume`` in mm³; ``section``, the mean cross-section in mm², for an organ that most source
+images cut at their upper or lower end (a long vessel), whose volume says nothing."""
 
 
 @dataclass(frozen=True)

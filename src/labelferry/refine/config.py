@@ -31,4 +31,4 @@ class RefineConfig(BaseModel):
     prior_filter: bool = True
     """Also drop what the prior finds implausible (ours). Paper: off."""
     prior_limit: float = Field(5.0, gt=0)
-    """Largest plausibility z that the prior's filter keeps; true labels lie about 1.7."""
+    """Largest plausibility z that the prior's filter keeps; true labels lie about 1.5."""

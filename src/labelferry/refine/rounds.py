@@ -1,4 +1,4 @@
-"""The shape of self-training: which labels a round learns from and where it leaves its own (2.3)."""
+"""The rounds of self-training: what each learns from and where it leaves its own labels (2.3)."""
 
 from __future__ import annotations
 

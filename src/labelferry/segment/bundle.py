@@ -36,6 +36,7 @@ _WEIGHTS_EXTRA = 2**20  # safetensors' own header
 _MAX_ORGANS = 255  # label maps are 8-bit
 # a network from a file may be large, but not so large that listing its layers hangs
 _MAX_PATCH, _MAX_CONVOLUTIONS, _MAX_DOWNSAMPLINGS, _MAX_CHANNELS = 4096, 16, 12, 4096
+_MAX_CONTEXT = 16
 
 
 @dataclass(frozen=True)
@@ -63,7 +64,7 @@ class Bundle:
 
     @property
     def channels(self) -> int:
-        """Input channels of the network."""
+        """Images that the network sees; with their neighbours in 2-D, see ``NetworkConfig``."""
         return 2 if self.space == "both" else 1
 
     @property
@@ -189,7 +190,7 @@ def _skeleton(bundle: Bundle) -> nn.Module:
     with torch.device("meta"):
         return build_network(
             bundle.network,
-            bundle.channels,
+            bundle.network.channels_in(bundle.channels),
             bundle.classes,
             spacing=bundle.anatomy.spacing[::-1],
         )
@@ -260,6 +261,7 @@ def _check(bundle: Bundle, path: Path) -> None:
         or network.convolutions > _MAX_CONVOLUTIONS
         or network.downsamplings > _MAX_DOWNSAMPLINGS
         or max(network.channels, network.max_channels) > _MAX_CHANNELS
+        or network.context > _MAX_CONTEXT
         or len(bundle.organs) > _MAX_ORGANS
     ):
         raise UserError(

@@ -84,7 +84,7 @@ def train_model(
     classes = len(task.organs) + 1
     network = build_network(
         task.network,
-        channels,
+        task.network.channels_in(channels),
         classes,
         spacing=spacing,
         deep_supervision=config.deep_supervision,
@@ -99,6 +99,7 @@ def train_model(
         config,
         folder,
         patch=patch,
+        context=task.network.context,
         strides=strides,
         classes=classes,
         seed=seed,

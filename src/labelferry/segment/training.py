@@ -6,10 +6,8 @@ import json
 import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -23,6 +21,7 @@ from labelferry.segment.config import TrainConfig
 from labelferry.segment.curves import draw_curve, repaint
 from labelferry.segment.examples import PatchSampler, Prepared
 from labelferry.segment.loss import PartialLoss
+from labelferry.translate.precision import autocast
 
 Progress = Callable[[int, int], None]
 log = logging.getLogger(__name__)
@@ -204,17 +203,6 @@ class TrainingState:
         """The weights to keep."""
         kept = self.network.state_dict() if self.averaged is None else self.averaged
         return {k: v.detach().cpu().contiguous().clone() for k, v in kept.items()}
-
-
-def autocast(device: torch.device, amp: str) -> Any:
-    """Mixed precision in bf16 where the device has it, else nothing."""
-    if amp != "fp32" and (
-        torch.cuda.is_bf16_supported()
-        if device.type == "cuda"
-        else torch.ops.mkldnn._is_mkldnn_bf16_supported()
-    ):
-        return torch.autocast(device.type, dtype=torch.bfloat16)
-    return nullcontext()
 
 
 def _step(
