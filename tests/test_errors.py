@@ -38,13 +38,13 @@ def test_it_comes_back_from_a_worker_process(protocol):
     assert str(back) == str(error)
 
 
-class Narrower(UserError):
+class NarrowerError(UserError):
     exit_code = EXIT_PARTIAL
 
 
 def test_a_kind_of_error_stays_that_kind():
-    back = pickle.loads(pickle.dumps(Narrower("w", case="c")))
-    assert type(back) is Narrower
+    back = pickle.loads(pickle.dumps(NarrowerError("w", case="c")))
+    assert type(back) is NarrowerError
     assert back.exit_code == EXIT_PARTIAL
 
 

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import hashlib
 import math
-import os
 import sys
 
 import pytest
@@ -79,7 +78,7 @@ def test_results_are_as_readable_as_any_new_file(tmp_path):
         pass
 
     def mode(name):
-        return os.stat(tmp_path / name).st_mode
+        return (tmp_path / name).stat().st_mode
 
     assert mode("ours") == mode("plain")
     assert mode("our_folder") == mode("folder")

@@ -25,6 +25,7 @@ from labelferry.volume import (
     uncrop,
 )
 
+relaxed = settings(deadline=None)  # a busy machine is no failure
 shapes = st.tuples(st.integers(1, 7), st.integers(1, 7), st.integers(1, 7))
 spacings = st.tuples(*[st.floats(0.4, 9.0)] * 3)
 ALL_ORDERS = [
@@ -115,11 +116,13 @@ def test_canonical_keeps_a_segmentation_a_segmentation():
 # --- grid
 
 
+@relaxed
 @given(grids(), npst.arrays(float, (4, 3), elements=st.floats(-50, 50)))
 def test_index_and_world_are_inverse(grid, index):
     np.testing.assert_allclose(grid.to_index(grid.to_world(index)), index, atol=1e-6)
 
 
+@relaxed
 @given(grids(), spacings)
 def test_resampled_grid_keeps_the_extent(grid, spacing):
     new = grid.resampled(spacing)
@@ -132,11 +135,13 @@ def test_resampled_grid_keeps_the_extent(grid, spacing):
         np.testing.assert_allclose(grid.to_world(outer[0]), new.to_world(outer[1]), atol=1e-6)
 
 
+@relaxed
 @given(grids())
 def test_resampling_to_the_own_spacing_changes_nothing(grid):
     assert grid.resampled(grid.spacing).matches(grid, 1e-6)
 
 
+@relaxed
 @given(grids(), st.data())
 def test_a_cropped_grid_stays_in_place(grid, data):
     box = data.draw(boxes(grid.shape))
@@ -190,6 +195,7 @@ def test_array_and_grid_must_agree():
 # --- crop
 
 
+@relaxed
 @given(grids(), st.data())
 def test_uncrop_puts_a_part_back(grid, data):
     box = data.draw(boxes(grid.shape))
@@ -205,15 +211,14 @@ def test_uncrop_puts_a_part_back(grid, data):
     assert back.grid is grid
 
 
+@relaxed
 @given(npst.arrays(bool, shapes), st.integers(0, 2))
 def test_bounding_box_holds_all_of_the_mask(mask, margin):
     box = bounding_box(mask, (margin,) * 3)
     assert mask[box.slices].sum() == mask.sum()
     if margin == 0 and mask.any():
         inside = mask[box.slices]
-        assert all(
-            inside.take(end, axis).any() for axis in range(3) for end in (0, -1)
-        )
+        assert all(inside.take(end, axis).any() for axis in range(3) for end in (0, -1))
     if not mask.any():
         assert box == Box((0, 0, 0), mask.shape)
 
@@ -230,8 +235,8 @@ def ramp(grid: Grid) -> np.ndarray:
 @settings(max_examples=30, deadline=None)
 @given(spacings, st.sampled_from(["linear", "cubic"]), st.booleans())
 def test_a_linear_ramp_is_exact_inside(spacing, order, oblique):
-    grid = grid_of((24, 20, 16), (2.0, 2.5, 3.0), (5, 6, 7), (15, 0, 25) if oblique else (0, 0, 0))
-    new = grid.resampled(np.maximum(spacing, 1.5))
+    grid = grid_of((36, 32, 30), (2.0, 2.5, 3.0), (5, 6, 7), (15, 0, 25) if oblique else (0, 0, 0))
+    new = grid.resampled(np.clip(spacing, 1.5, 5.0))
     out = resample(Volume(ramp(grid), grid), new, order)
     index = np.stack(np.meshgrid(*(np.arange(n) for n in new.shape), indexing="ij"), -1)
     old = grid.to_index(new.to_world(index.astype(float)))
@@ -240,6 +245,7 @@ def test_a_linear_ramp_is_exact_inside(spacing, order, oblique):
         9 if order == "cubic" else 1
     )
     inside = ((old >= reach) & (old <= np.array(grid.shape) - 1 - reach)).all(-1)
+    assert inside.any()
     np.testing.assert_allclose(out.array[inside], ramp(new)[inside], atol=0.02)
 
 

@@ -18,7 +18,7 @@ from labelferry.volume import Grid, Segmentation, canonical_grid
 _PLAUSIBLE_MM = (0.1, 60.0)
 """Voxel sizes outside are mostly given in another unit, or not at all."""
 _OUTLIER = 1000.0
-"""An intensity this many times above the 99.9th percentile is no tissue."""
+"""An intensity this many times above the 99th percentile is no tissue."""
 
 
 @dataclass(frozen=True)
@@ -174,7 +174,7 @@ def _of_intensity(case: Case, image: Image) -> list[Note]:
         text = f"{name} has {image.replaced} voxels that are not finite (NaN or infinite); "
         notes.append(_note(case, text + f"they are taken as {low:g}"))
     sample = array.reshape(-1)[:: max(1, array.size // 1_000_000)]
-    usual = float(np.percentile(np.abs(sample), 99.9))
+    usual = float(np.percentile(np.abs(sample), 99))
     if usual > 0 and max(abs(low), abs(high)) > _OUTLIER * usual:
         notes.append(_note(case, f"{seen}, far beyond nearly all of its voxels ({usual:g})"))
     elif case.modality == "CT" and (low >= 0 or high - low < 50):
@@ -219,7 +219,7 @@ def _of_cohort(cohort: Cohort, organs: OrganSet) -> list[Note]:
     times = Counter(case.patient for case in cohort)
     several = sum(number > 1 for number in times.values())
     if several:
-        text = f"{several} of {len(times)} patients have more than one image"
+        text = f"patients with more than one image: {several} of {len(times)}"
         notes.append(Note(None, None, text, None, "info"))
     return notes
 

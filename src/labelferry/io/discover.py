@@ -176,7 +176,13 @@ def _images_in(folder: Path) -> _Contents:
             "the folder has no image (.nii, .nii.gz)",
             path=folder,
             seen=_seen_in(folder),
-            fix="convert other formats to NIfTI first" if foreign else None,
+            fix=(
+                "convert other formats to NIfTI first"
+                if foreign
+                else "give the folder that holds the images, or their images/"
+                if any(entry.is_dir() for entry in entries)
+                else None
+            ),
         )
     notes = []
     if foreign:

@@ -224,7 +224,7 @@ def _load(path: Path) -> tuple[Any, NDArray[Any]]:
     shape = _drop_trailing(nii.shape, path)
     try:
         data = np.asanyarray(nii.dataobj).reshape(shape)
-    except (EOFError, OSError, zlib.error, ValueError) as error:
+    except (EOFError, OSError, zlib.error, ValueError, OverflowError, MemoryError) as error:
         raise UserError(
             "the file is truncated or damaged",
             path=path,

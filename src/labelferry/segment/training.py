@@ -18,7 +18,7 @@ from labelferry.errors import UserError
 from labelferry.files import atomic_path
 from labelferry.segment.augment import Transform, apply, build_transforms
 from labelferry.segment.config import TrainConfig
-from labelferry.segment.curves import draw_curve, repaint
+from labelferry.segment.curves import draw_curve, draw_scanner, repaint
 from labelferry.segment.examples import PatchSampler, Prepared
 from labelferry.segment.loss import PartialLoss
 from labelferry.translate.precision import autocast
@@ -57,7 +57,8 @@ class PatchDataset(Dataset[tuple[Tensor, list[Tensor], Tensor]]):
         data = patch.data
         source = patch.source
         if source.example.randomise and rng.random() < self.config.curves_p:
-            data = repaint(data, source.range, source.histogram, draw_curve(rng))
+            scanner = draw_scanner(rng, data.ndim - 1)
+            data = repaint(data, source.range, source.histogram, draw_curve(rng), scanner)
         image, targets = apply(self.transform, data, patch.labels, rng)
         annotated = torch.zeros(self.classes, dtype=torch.bool)
         annotated[[0, *sorted(source.example.annotated)]] = True
