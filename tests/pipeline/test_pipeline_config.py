@@ -1,9 +1,12 @@
 """Presets, sizes, overrides, and the mistakes people make in them."""
 
+from pathlib import Path
+
 import pytest
 
 from labelferry.errors import UserError
-from labelferry.pipeline.config import RunConfig, available, load_config
+from labelferry.pipeline.config import available, load_config
+from labelferry.pipeline.describe import page
 
 
 @pytest.mark.parametrize("size", available("size"))
@@ -77,13 +80,12 @@ def test_fakes_must_be_readable_by_the_teacher():
         load_config("default", "demo", ["translate.space='anatomy'"])
 
 
-def test_every_field_of_a_run_says_what_it_is():
-    def check(model, prefix=""):
-        source = model.__doc__
-        assert source, model
-        for name, field in model.model_fields.items():
-            inner = field.annotation
-            if isinstance(inner, type) and hasattr(inner, "model_fields"):
-                check(inner, f"{prefix}{name}.")
+def test_every_value_of_a_run_says_what_it_is():
+    for line in page().splitlines():
+        if line.startswith("| `"):
+            assert len(line.rsplit("|", 2)[1].strip()) > 10, line
 
-    check(RunConfig)
+
+def test_reference_page_is_up_to_date():
+    path = Path(__file__).parents[2] / "docs" / "reference" / "configuration.md"
+    assert path.read_text(encoding="utf-8") == page(), "python -m labelferry.pipeline.describe"

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 class AnatomyConfig(BaseModel):
     """Working grid, intensity scaling and anatomy space."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     spacing: tuple[float, float, float] = (3.2, 3.2, 5.0)
     """Voxel size of the working grid in mm, (x, y, z). Paper 2.5: (0.81, 0.81, 2.5)."""

@@ -10,6 +10,7 @@ from labelferry.evaluate.folder import evaluate
 from labelferry.evaluate.results import Evaluation
 from labelferry.phantom.cohort import write_cohort
 from labelferry.pipeline.chain import adapt
+from labelferry.pipeline.config import load_config
 from labelferry.pipeline.events import Events
 from labelferry.pipeline.reporting import Scored, report_run
 from labelferry.predict.files import predict_files
@@ -37,6 +38,7 @@ def run_demo(
     events: Events,
 ) -> DemoResult:
     """Make a cohort in ``folder/cohort``, adapt, predict the test patients, score, report."""
+    load_config(preset, size)  # a wrong name is told before anything is made
     cohort, run = folder / "cohort", folder / "run"
     events.note("making the digital phantom", "info")
     write_cohort(cohort, ct=ct, mri=mri, test=test, seed=seed, workers=2)

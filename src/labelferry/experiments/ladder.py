@@ -10,6 +10,7 @@ from labelferry.evaluate import evaluate
 from labelferry.files import read_json, write_json
 from labelferry.phantom.cohort import write_cohort
 from labelferry.pipeline.chain import adapt
+from labelferry.pipeline.config import load_config
 from labelferry.pipeline.events import Events
 from labelferry.predict.files import predict_files
 from labelferry.predict.predictor import load_model
@@ -76,6 +77,8 @@ def run_ladder(
     test: int = 5,
 ) -> Table:
     """Run every row on every seed, or go on; scores lie in ``folder/ladder.json``."""
+    for rung in rungs:
+        load_config(rung.preset, size, rung.overrides)  # mistakes are told before anything is made
     results = []
     for seed in seeds:
         cohort = folder / f"seed{seed}" / "cohort"

@@ -12,7 +12,7 @@ MAX_SHRINK = 16
 class MatchConfig(BaseModel):
     """Multi-domain matching (MDM), equations 5 and 6."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     enabled: bool = True
     """Off: every case keeps the network's own pseudo-label (Table 7, row ASIT)."""

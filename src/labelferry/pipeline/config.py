@@ -22,7 +22,7 @@ from labelferry.translate.config import TranslateConfig
 
 
 class _Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
 
 class MixConfig(_Section):

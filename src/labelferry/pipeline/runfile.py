@@ -34,7 +34,7 @@ def read_run(run: Path) -> tuple[RunConfig, OrganSet]:
         raise UserError(
             "not a run folder",
             path=run,
-            fix="make one with 'labelferry adapt RUN --source … '--target …'",
+            fix="make one with 'labelferry adapt RUN --source CT --target MRI'",
         )
     value = read_json(run / FILE_NAME, schema=SCHEMA_VERSION)
     return build_config(value["config"]), OrganSet.from_json(value["organs"])

@@ -12,7 +12,7 @@ Export = Literal["fast", "exact", "paper"]
 class PredictConfig(BaseModel):
     """Sliding window and the way from scores to labels on the input's grid."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     step: float = Field(0.5, gt=0, le=1)
     """Distance of two windows as a fraction of the patch (nnU-Net: 0.5). No mirroring (Table 4)."""

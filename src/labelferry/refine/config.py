@@ -13,7 +13,7 @@ Fusion = Literal["union", "mean_probability", "majority", "last"]
 class RefineConfig(BaseModel):
     """Rounds, filter and fusion (PLF)."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     rounds: int = Field(3, ge=1)
     """Rounds of self-training, K; the paper gives no number. Eq. 7 needs at least 2: with one

@@ -37,7 +37,9 @@ def plan_rounds(folder: Path, first_labels: Path, count: int) -> tuple[Round, ..
         last = rounds[-1] if rounds else None
         rounds.append(
             Round(
-                number, folder / f"round{number}", last.labels if last else first_labels,
+                number,
+                folder / f"round{number}",
+                last.labels if last else first_labels,
                 last.model if last else None,
             )
         )

@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 class ReportConfig(BaseModel):
     """Limits that keep the page small; the tables always hold every case."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     max_cases: int = Field(40, ge=0)
     """Most cases shown with pictures, all roles together."""

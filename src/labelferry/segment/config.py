@@ -13,7 +13,7 @@ Space = Literal["plain", "anatomy", "both"]
 class NetworkConfig(BaseModel):
     """nnU-Net's plain convolutional U-Net (Tables 1 and 2)."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     dimensions: Literal[2, 3] = 3
     """2-D (one axial slice) or 3-D."""
@@ -49,7 +49,7 @@ class NetworkConfig(BaseModel):
 class TrainConfig(BaseModel):
     """One training (Table 4), as numbers instead of a trainer class each."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     epochs: int = Field(1000, ge=1)
     """Table 4: 1000. The learning rate falls once per epoch."""
@@ -70,7 +70,7 @@ class TrainConfig(BaseModel):
     gradient_clip: float = Field(12.0, gt=0)
     """Largest gradient norm (nnU-Net: 12)."""
     deep_supervision: bool = True
-    """Table 1."""
+    """A loss at every resolution of the decoder but the coarsest. Table 1: on."""
     batch_dice: bool = False
     """Dice over the whole batch instead of per patch (nnU-Net: off for 3-D full resolution)."""
     foreground: float = Field(1 / 3, ge=0, le=1)

@@ -29,7 +29,7 @@ _PIXELS_AT_ONCE = 300_000
 class Architecture(BaseModel):
     """All that is needed to build the translators; the class is always :class:`Generator`."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     stem: Stem
     channels: int

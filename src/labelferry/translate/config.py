@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 class TranslateConfig(BaseModel):
     """A CycleGAN on axial slices. Where the paper gives no number, it is CycleGAN's own."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     enabled: bool = True
     """Off: the teacher sees no translated image."""

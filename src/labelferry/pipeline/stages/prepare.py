@@ -81,9 +81,7 @@ def _prepare_one(job: _Job) -> None:
         first = refused[0]
         raise UserError(first.text, case=case.id, path=first.path, fix=first.fix)
     try:
-        prepared = prepare(
-            read_image(case.image).volume, case.modality, job.config, case=case.id
-        )
+        prepared = prepare(read_image(case.image).volume, case.modality, job.config, case=case.id)
     except UserError as error:
         raise UserError(
             error.what,

@@ -1,0 +1,68 @@
+"""The command line as a person meets it: help, mistakes, exit codes."""
+
+import subprocess
+import sys
+
+import pytest
+
+from labelferry.cli import run
+
+
+def python(code):
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "import labelferry",
+        "import labelferry; labelferry.FLARE; labelferry.Volume",
+        "from labelferry.cli import run; run(['--help'])",
+        "from labelferry.cli import run; run(['adapt', '--help'])",
+        "from labelferry.cli import run; run(['evaluate', '--help'])",
+    ],
+)
+def test_loads_no_torch(code):
+    done = python(f"{code}\nimport sys\nassert 'torch' not in sys.modules, 'torch was loaded'")
+    assert done.returncode == 0, done.stderr
+
+
+def test_mistakes_leave_with_2_and_no_traceback(capsys, tmp_path):
+    mistakes = [
+        ["adpt"],
+        ["adapt"],
+        ["status", str(tmp_path / "nowhere")],
+        ["adapt", str(tmp_path / "r"), "--source", "/nowhere", "--target", "/nowhere"],
+        ["predict", "/nowhere", str(tmp_path / "o"), "--model", str(tmp_path)],
+        ["evaluate", "/nowhere", "/nowhere"],
+        ["phantom", str(tmp_path / "p"), "--ct", "0"],
+        ["report", str(tmp_path)],
+        ["demo", str(tmp_path / "d"), "--size", "dem"],
+        ["ladder", str(tmp_path / "l"), "--size", "dem"],
+        ["data", "check", "/nowhere"],
+    ]
+    for tokens in mistakes:
+        assert run(tokens) == 2, tokens
+        told = capsys.readouterr()
+        assert "error:" in told.err and "Traceback" not in told.err, tokens
+    assert not any((tmp_path / name).exists() for name in "rpodl"), "nothing half-written"
+
+
+def test_an_unknown_verb_is_answered_with_the_nearest(capsys):
+    run(["adpt"])
+    assert 'Did you mean "adapt"' in capsys.readouterr().err
+
+
+def test_a_fault_of_ours_leaves_with_1_and_says_where_the_traceback_is(capsys, monkeypatch):
+    def broken(run):
+        raise RuntimeError("boom")
+
+    monkeypatch.setattr("labelferry.pipeline.chain.status", broken)
+    assert run(["status", "anything"]) == 1
+    told = capsys.readouterr().err
+    assert "boom" in told and "traceback.txt" in told and "Traceback (most" not in told
+
+
+def test_version(capsys):
+    assert run(["--version"]) == 0
+    assert "0.1.0" in capsys.readouterr().out
