@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from labelferry.segment.curves import Curve, draw_curve, repaint
+from labelferry.segment.curves import Curve, Scanner, draw_curve, draw_scanner, repaint
 
 
 @given(st.integers(0, 2**32))
@@ -35,3 +35,19 @@ def test_identity_curve_by_hand():
     histogram[[0, -1]] = 0.5
     out = repaint(np.array([0.0, 1.0], np.float32), (0.0, 1.0), histogram, curve)
     np.testing.assert_allclose(out, [-1, 1], atol=0.01)
+
+
+def test_scanner_repeats_and_keeps_the_shape():
+    image = np.random.default_rng(1).random((3, 20, 24)).astype(np.float32)
+    one = draw_scanner(np.random.default_rng(5), 2)(image)
+    again = draw_scanner(np.random.default_rng(5), 2)(image)
+    np.testing.assert_array_equal(one, again)
+    assert one.shape == image.shape and one.min() >= 0, "a magnitude image is never negative"
+
+
+def test_scanner_without_effects_by_hand():
+    image = np.array([[[0.0, 0.5], [0.25, 1.0]]], np.float32)
+    flat = Scanner(np.zeros((2, 2), np.float32), blur=0.0, noise=0.0, seed=0)
+    np.testing.assert_allclose(flat(image), image, atol=1e-6)
+    doubled = Scanner(np.full((2, 2), np.log(2), np.float32), blur=0.0, noise=0.0, seed=0)
+    np.testing.assert_allclose(doubled(image), 2 * image, atol=1e-6)

@@ -6,7 +6,12 @@ import pytest
 import torch
 
 from labelferry.segment.config import TrainConfig
-from labelferry.segment.loss import PartialLoss, merge_unannotated, resolution_weights
+from labelferry.segment.loss import (
+    PartialLoss,
+    PresentDiceLoss,
+    merge_unannotated,
+    resolution_weights,
+)
 
 
 def test_unannotated_organ_is_merged_with_background():
@@ -66,3 +71,20 @@ def test_resolution_weights_of_nnunet():
     # 1, 1/2, 1/4, and 0 for the coarsest, divided by their sum
     assert resolution_weights(4) == pytest.approx([4 / 7, 2 / 7, 1 / 7, 0])
     assert resolution_weights(1) == [1.0]
+
+
+def test_dice_over_present_organs_by_hand():
+    # organ 1 is shown, organ 2 is not: only organ 1 counts, whatever organ 2 claims
+    p = torch.tensor([[0.1, 0.8, 0.1], [0.5, 0.2, 0.3]]).T.reshape(1, 3, 1, 2)
+    target = torch.tensor([1.0, 0.0]).view(1, 1, 1, 2)
+    loss = PresentDiceLoss(lambda logits: logits.softmax(1), smooth=1.0)
+    expected = (2 * 0.8 + 1) / (1 + 1.0 + 1)
+    assert float(loss(p.log(), target)) == pytest.approx(-expected, abs=1e-6)
+
+
+def test_dice_of_a_batch_without_organs_is_nothing():
+    logits = torch.zeros(1, 3, 2, 2, requires_grad=True)
+    loss = PresentDiceLoss(lambda values: values.softmax(1), smooth=1.0)
+    value = loss(logits, torch.zeros(1, 1, 2, 2))
+    value.backward()
+    assert float(value.detach()) == 0 and not logits.grad.any()

@@ -5,9 +5,13 @@ from __future__ import annotations
 import json
 import logging
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
+from queue import Full, Queue
+from threading import Event, Thread
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -24,6 +28,7 @@ from labelferry.segment.loss import PartialLoss
 from labelferry.translate.precision import autocast
 
 Progress = Callable[[int, int], None]
+Item = TypeVar("Item")
 log = logging.getLogger(__name__)
 
 
@@ -103,25 +108,25 @@ def fit(
     loss = PartialLoss(classes, config, len(scales) if scales else 1).to(where)
     state = TrainingState(network, config, folder)
     start = state.resume()
-    batches = _batches(dataset, config, start)
     last_save = time.monotonic()
-    for step in range(start, config.iterations):
-        state.set_rate(step)
-        value = _step(network, loss, next(batches), state.optimizer, config, where)
-        if not np.isfinite(value):
-            raise UserError(
-                "the training loss is not a number",
-                path=folder,
-                seen=f"step {step}: {value}",
-                fix="lower the learning rate, or train with amp = 'fp32'",
-            )
-        state.average(step)
-        state.log(step, value)
-        if progress:
-            progress(step + 1, config.iterations)
-        if time.monotonic() - last_save > config.checkpoint_seconds:
-            state.save(step + 1)
-            last_save = time.monotonic()
+    with closing(_batches(dataset, config, start)) as batches:
+        for step in range(start, config.iterations):
+            state.set_rate(step)
+            value = _step(network, loss, next(batches), state.optimizer, config, where)
+            if not np.isfinite(value):
+                raise UserError(
+                    "the training loss is not a number",
+                    path=folder,
+                    seen=f"step {step}: {value}",
+                    fix="lower the learning rate, or train with amp = 'fp32'",
+                )
+            state.average(step)
+            state.log(step, value)
+            if progress:
+                progress(step + 1, config.iterations)
+            if time.monotonic() - last_save > config.checkpoint_seconds:
+                state.save(step + 1)
+                last_save = time.monotonic()
     state.save(config.iterations)
     return state.final_weights()
 
@@ -241,7 +246,9 @@ def _optimizer(network: nn.Module, config: TrainConfig) -> torch.optim.Optimizer
     )
 
 
-def _batches(dataset: PatchDataset, config: TrainConfig, start: int) -> Iterator[Batch]:
+def _batches(
+    dataset: PatchDataset, config: TrainConfig, start: int
+) -> Generator[Batch, None, None]:
     indices = range(start * config.batch, config.iterations * config.batch)
     loader = DataLoader(
         dataset,
@@ -253,7 +260,53 @@ def _batches(dataset: PatchDataset, config: TrainConfig, start: int) -> Iterator
         multiprocessing_context="spawn" if config.workers else None,
         timeout=60 if config.workers else 0,  # a dead worker is told, never waited for
     )
-    yield from loader
+    if config.workers:
+        yield from loader
+        return
+    with closing(ahead(loader)) as batches:
+        yield from batches
+
+
+def ahead(items: Iterable[Item], slots: int = 2) -> Generator[Item, None, None]:
+    """Let one thread make the next items while the caller works on the last.
+
+    Patches draw from the global generators under a seed of their own (see ``augment.seeded``), and
+    nothing else in training draws from them, so that the order of threads decides nothing.
+    """
+    queue: Queue[tuple[bool, Item | BaseException | None]] = Queue(slots)
+    stop = Event()
+
+    def put(value: tuple[bool, Item | BaseException | None]) -> None:
+        while not stop.is_set():
+            try:
+                return queue.put(value, timeout=0.1)
+            except Full:
+                continue
+
+    def work() -> None:
+        try:
+            for item in items:
+                if stop.is_set():
+                    return
+                put((True, item))
+            put((False, None))
+        except BaseException as error:  # told in the caller's thread
+            put((False, error))
+
+    thread = Thread(target=work, name="patches", daemon=True)
+    thread.start()
+    try:
+        while True:
+            more, value = queue.get()
+            if not more:
+                if value is not None:
+                    assert isinstance(value, BaseException)
+                    raise value
+                return
+            yield value  # type: ignore[misc]
+    finally:
+        stop.set()
+        thread.join()
 
 
 def _scales(strides: Sequence[Sequence[int]]) -> list[list[float]]:
