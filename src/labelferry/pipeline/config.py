@@ -91,8 +91,11 @@ class SelfTrainingConfig(StudentConfig):
 
     select: RefineConfig = RefineConfig()
     """Rounds, instability, filter and fusion (eq. 7)."""
+    from_teacher: bool = False
+    """Round 1 goes on from the teacher's weights instead of random ones (ours); it is then as short
+    as a later round. Needs the teacher's input, network and normalisation."""
     later: TrainConfig = TrainConfig()
-    """Training of every round after the first, from the last round's weights."""
+    """Training of every round that goes on from a network before it."""
 
 
 class DistilConfig(StudentConfig):
@@ -152,7 +155,15 @@ class RunConfig(_Section):
         return Limits(source=self.limit_source, target=self.limit_target)
 
     @model_validator(mode="after")
-    def _fakes_are_made(self) -> Self:
+    def _stages_go_together(self) -> Self:
+        same = ("space", "normalisation", "network")
+        if self.refine.from_teacher and any(
+            getattr(self.refine, key) != getattr(self.teach, key) for key in same
+        ):
+            raise ValueError(
+                "refine.from_teacher needs the same space, normalisation and network in teach "
+                "and refine"
+            )
         if self.teach.mix.fake:
             if not self.translate.enabled:
                 raise ValueError("teach.mix.fake needs translate.enabled = true")

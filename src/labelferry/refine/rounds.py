@@ -30,8 +30,10 @@ class Round:
         return self.folder / "model"
 
 
-def plan_rounds(folder: Path, first_labels: Path, count: int) -> tuple[Round, ...]:
-    """The K rounds below ``folder``."""
+def plan_rounds(
+    folder: Path, first_labels: Path, count: int, teacher: Path | None = None
+) -> tuple[Round, ...]:
+    """The K rounds below ``folder``; round 1 begins with the weights of ``teacher`` if given."""
     rounds: list[Round] = []
     for number in range(1, count + 1):
         last = rounds[-1] if rounds else None
@@ -40,7 +42,7 @@ def plan_rounds(folder: Path, first_labels: Path, count: int) -> tuple[Round, ..
                 number,
                 folder / f"round{number}",
                 last.labels if last else first_labels,
-                last.model if last else None,
+                last.model if last else teacher,
             )
         )
     return tuple(rounds)
