@@ -19,7 +19,7 @@ from labelferry.match.choose import (
 )
 from labelferry.match.config import MatchConfig
 from labelferry.prior.learn import learn_prior
-from labelferry.prior.plausibility import CasePlausibility, plausibility
+from labelferry.prior.plausibility import CasePlausibility, OrganPlausibility, plausibility
 from labelferry.volume import Segmentation, Volume
 
 CONFIG = MatchConfig()
@@ -119,7 +119,7 @@ def test_organ_without_a_prior_follows_the_case(prior):
     assert rows[9].source == "own" and "cannot be judged" in rows[9].reason
     rows = choose_organs(bad, good, frozenset({1, 9}), CONFIG)
     assert rows[9].source == rows[1].source == "carried"
-    equal = choose_organs(good, good, frozenset({1}), CONFIG)
+    equal = choose_organs(good, good, frozenset({1}), CONFIG, same_patient=True)
     assert equal[1].source == "carried"
 
 
@@ -180,3 +180,20 @@ def test_one_domain_carries_nothing():
         {"a": _judged(math.inf), "b": _judged(math.inf)}, {"a": "T1", "b": "T2"}, MatchConfig()
     )
     assert unjudged.anchors == ("T1", "T2")
+
+
+def _judged(z):
+    organs = {
+        organ: OrganPlausibility(value, 0.0, value, True, 1, 1.0, False, False)
+        for organ, value in z.items()
+    }
+    return CasePlausibility(float(np.mean(list(z.values()))), organs, 0.0, frozenset(), frozenset())
+
+
+def test_a_plausible_own_organ_is_not_given_up_for_another_patients():
+    own, carried = _judged({1: 2.9, 2: 3.1}), _judged({1: 0.5, 2: 0.5})
+    config = MatchConfig(own_limit=3.0)
+    rows = choose_organs(own, carried, frozenset({1, 2}), config)
+    assert (rows[1].source, rows[2].source) == ("own", "carried")
+    rows = choose_organs(own, carried, frozenset({1, 2}), config, same_patient=True)
+    assert (rows[1].source, rows[2].source) == ("carried", "carried")

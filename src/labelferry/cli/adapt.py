@@ -74,5 +74,6 @@ def _tell(result: object) -> None:
         out.print(f"left out: {case}: {reason}", markup=False)
     if result.report.exists():
         out.print(f"report: {result.report}", markup=False)
+    if "distil" in result.manifests:
         out.print(f"model:  {result.run / 'distil' / 'model'}", markup=False)
         out.print(f"next:   labelferry predict IMAGES OUTPUT --model {result.run}", markup=False)

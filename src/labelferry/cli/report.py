@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from labelferry.errors import UserError
+
 
 def report(
     run: Path,
@@ -31,5 +33,7 @@ def report(
     scored = None
     if predictions is not None and truth is not None:
         scored = Scored(predictions, truth, images)
+    elif predictions is not None or truth is not None or images is not None:
+        raise UserError("scores need both labels", fix="give --predictions and --truth together")
     path = report_run(run, scored)
     console().print(f"report: {path}", markup=False)

@@ -38,11 +38,11 @@ def run_demo(
     events: Events,
 ) -> DemoResult:
     """Make a cohort in ``folder/cohort``, adapt, predict the test patients, score, report."""
-    load_config(preset, size)  # a wrong name is told before anything is made
+    config = load_config(preset, size)  # a wrong name is told before anything is made
     cohort, run = folder / "cohort", folder / "run"
     events.note("making the digital phantom", "info")
     write_cohort(cohort, ct=ct, mri=mri, test=test, seed=seed, workers=2)
-    adapt(
+    adapted = adapt(
         run,
         cohort / "source",
         cohort / "target",
@@ -53,10 +53,11 @@ def run_demo(
     )
     predictions = folder / "predictions"
     images = cohort / "test" / "images"
-    failures = predict_files(load_model(run), sorted(images.glob("*.nii.gz")), predictions)
-    if len(failures) == len(list(images.glob("*.nii.gz"))):
+    model = load_model(run, device=config.device, config=config.predict)
+    failures = predict_files(model, sorted(images.glob("*.nii.gz")), predictions)
+    if failures and len(failures) == len(list(images.glob("*.nii.gz"))):
         raise UserError("no test image could be predicted", path=images, seen=failures[0].reason)
     truth = cohort / "truth" / "test"
     evaluation = evaluate(predictions, truth)
     report = report_run(run, Scored(predictions, truth, images))
-    return DemoResult(report, evaluation, EXIT_PARTIAL if failures else 0)
+    return DemoResult(report, evaluation, EXIT_PARTIAL if failures else adapted.exit_code)

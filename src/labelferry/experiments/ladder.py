@@ -105,7 +105,9 @@ def _score(folder: Path, cohort: Path, rung: Rung, seed: int, size: str, events:
     )
     predictions = folder / "predictions" / f"{rung.run_name}-{rung.stage}"
     images = sorted((cohort / "test" / "images").glob("*.nii.gz"))
-    predict_files(load_model(run / rung.stage / "model"), images, predictions)
+    config = load_config(rung.preset, size, rung.overrides)
+    model = load_model(run / rung.stage / "model", device=config.device, config=config.predict)
+    predict_files(model, images, predictions)
     scores = evaluate(predictions, cohort / "truth" / "test").to_json()
     write_json(predictions / "scores.json", scores)
     mean = scores["mean"]["all"]

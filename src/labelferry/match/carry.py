@@ -71,7 +71,11 @@ def carry_to(
     own_score = plausibility(own, prior, annotated)
     carried_score = plausibility(best.labels, prior, annotated)
     choices = choose_organs(
-        own_score, carried_score, _organs(own, best.labels, prior, annotated), config
+        own_score,
+        carried_score,
+        _organs(own, best.labels, prior, annotated),
+        config,
+        same_patient=best.how == SAME_PATIENT,
     )
     labels = merge(own, best.labels, choices)
     provenance: dict[str, Any] = {

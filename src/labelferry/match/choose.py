@@ -96,17 +96,29 @@ def agreement(fixed: Volume, carried: Volume, body: Volume) -> float:
 
 
 def choose_organs(
-    own: CasePlausibility, carried: CasePlausibility, organs: frozenset[int], config: MatchConfig
+    own: CasePlausibility,
+    carried: CasePlausibility,
+    organs: frozenset[int],
+    config: MatchConfig,
+    *,
+    same_patient: bool = False,
 ) -> dict[int, OrganChoice]:
     """Own or carried for each of ``organs``, by the prior alone; equal means carried.
 
+    From another patient, an own organ within ``config.own_limit`` stays.
+
     An organ that the prior cannot judge on both sides follows the whole case's plausibility.
     """
-    return {organ: _choose(organ, own, carried, config) for organ in sorted(organs)}
+    limit = 0.0 if same_patient else config.own_limit
+    return {organ: _choose(organ, own, carried, config, limit) for organ in sorted(organs)}
 
 
 def _choose(
-    organ: int, own: CasePlausibility, carried: CasePlausibility, config: MatchConfig
+    organ: int,
+    own: CasePlausibility,
+    carried: CasePlausibility,
+    config: MatchConfig,
+    limit: float,
 ) -> OrganChoice:
     mine, theirs = own.organs.get(organ), carried.organs.get(organ)
     own_z = None if mine is None else mine.z
@@ -118,6 +130,10 @@ def _choose(
         whole = "the organ cannot be judged; the whole {} label is more plausible"
         name: Literal["own", "carried"] = "own" if better else "carried"
         return OrganChoice(name, whole.format(name), own_z, carried_z)
+    if mine is not None and mine.present and own_z <= limit:
+        return OrganChoice(
+            "own", f"the own label is plausible (z up to {limit:g})", own_z, carried_z
+        )
     if own_z < carried_z:
         return OrganChoice("own", "the own label is more plausible", own_z, carried_z)
     reason = "the carried label is as plausible or more"

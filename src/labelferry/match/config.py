@@ -48,6 +48,10 @@ class MatchConfig(BaseModel):
     keep_own: Literal["worse", "never"] = "worse"
     """``worse``: organ by organ, keep the network's own label where the carried one is less
     plausible (ours). Paper: ``never``."""
+    own_limit: float = Field(3.0, ge=0)
+    """With ``worse``, and a label from another patient: an own organ whose plausibility z is at
+    most this stays. A carried organ has the shape of a real one wherever it lies, so that the
+    prior alone would favour it (ours). 0: the more plausible one, whoever lends it."""
 
     @model_validator(mode="after")
     def _levels(self) -> Self:

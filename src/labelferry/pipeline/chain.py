@@ -83,6 +83,7 @@ def run_config(
 ) -> RunResult:
     """Run the stages of a configuration on cohorts that were found before."""
     device = set_up_torch(config)
+    _check_anchors(config, data, until)
     manifests = run_stages(
         run, STAGES, config, data, events or Silent(), device=device, until=until
     )
@@ -97,6 +98,7 @@ def dry_run(
     names = [stage.name for stage in STAGES]
     if until is not None and until not in names:
         raise UserError("unknown stage", seen=until, allowed=", ".join(names))
+    _check_anchors(config, data, until)
     stages = STAGES if until is None else STAGES[: names.index(until) + 1]
     return plan(run, stages, config, data)
 
@@ -120,6 +122,22 @@ def find_input(
     return Input(found[0].cohort, found[1].cohort.without_labels(), organs), refused
 
 
+def _check_anchors(config: RunConfig, data: Input, until: str | None) -> None:
+    """Tell of an anchor domain that no case has before a night goes into the teacher."""
+    if until in ("prepare", "translate", "teach"):
+        return
+    domains = data.target.domains
+    for name in config.match.anchors:
+        if name not in domains:
+            raise UserError(
+                "unknown anchor domain",
+                seen=name,
+                allowed=", ".join(domains),
+                fix="name the domains in cohort.csv, or others with --set 'match.anchors=[…]'; "
+                "with [] the prior decides",
+            )
+
+
 def _tell(discovery: Discovery, events: Events) -> None:
     for note in (*discovery.notes, *discovery.refused):
         text = (
@@ -134,33 +152,27 @@ def set_up_torch(config: RunConfig) -> str:
     """Fix the number of threads and choose the device; returns its name."""
     import torch
 
+    from labelferry.predict.predictor import choose_device
+
     if config.threads:
         torch.set_num_threads(config.threads)
-    if config.device == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    if config.device.startswith("cuda") and not torch.cuda.is_available():
-        raise UserError(
-            "no CUDA device here",
-            seen=f"device = {config.device}",
-            allowed="auto, cpu",
-            fix="add --set device=cpu, or install a CUDA build of torch",
-        )
-    try:
-        return str(torch.device(config.device))
-    except RuntimeError as error:
-        raise UserError(
-            "unknown device", seen=config.device, allowed="auto, cpu, cuda, cuda:N"
-        ) from error
+    return str(choose_device(config.device))
 
 
 def status(run: Path) -> list[tuple[str, str, str]]:
-    """For each stage: its name, ``done``, ``begun`` or ``to do``, and its summary."""
+    """For each stage: its name, ``done``, ``stale``, ``damaged``, ``begun`` or ``to do``, and its
+    summary."""
     read_run(run)
     rows = []
+    hashes: dict[str, str] = {}
     for stage in STAGES:
         folder = run / stage.name
         manifest = Manifest.read(folder)
-        if manifest and manifest.holds(folder):
+        if manifest:
+            hashes[stage.name] = manifest.output_hash
+        if manifest and any(hashes.get(name) != manifest.inputs.get(name) for name in stage.after):
+            rows.append((stage.name, "stale", "a stage before it has changed: run adapt again"))
+        elif manifest and manifest.holds(folder):
             rows.append((stage.name, "done", str(manifest.summary.get("text", ""))))
         elif manifest:
             rows.append((stage.name, "damaged", "files are missing: run adapt again"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import math
 import tomllib
 from collections.abc import Iterable, Mapping
 from importlib import resources
@@ -19,6 +20,8 @@ from labelferry.refine.config import RefineConfig
 from labelferry.report.config import ReportConfig
 from labelferry.segment.config import NetworkConfig, Space, TrainConfig
 from labelferry.translate.config import TranslateConfig
+
+_NOT_WITH_DATASET = "scales each repainted image by its own mean and SD: use normalisation 'image'"
 
 
 class _Section(BaseModel):
@@ -62,6 +65,8 @@ class TeachConfig(_Section):
             raise ValueError("space 'both' needs real images of both kinds: use mix.ct alone")
         if self.space == "anatomy" and self.mix.curves:
             raise ValueError("mix.curves repaints plain images: use space 'plain'")
+        if self.normalisation == "dataset" and self.mix.curves:
+            raise ValueError(f"mix.curves {_NOT_WITH_DATASET}")
         return self
 
 
@@ -83,6 +88,8 @@ class StudentConfig(_Section):
     def _channels(self) -> Self:
         if self.source_share and self.space != "plain":
             raise ValueError("source_share repaints plain CT: use space 'plain'")
+        if self.normalisation == "dataset" and self.source_share:
+            raise ValueError(f"source_share {_NOT_WITH_DATASET}")
         return self
 
 
@@ -203,6 +210,7 @@ def load_config(
 def build_config(values: Mapping[str, Any]) -> RunConfig:
     """Validate nested values; mistakes become ``UserError``."""
     _refuse_unknown(values, RunConfig, "")
+    _refuse_infinite(values, "")
     try:
         return RunConfig.model_validate(values)
     except ValidationError as error:
@@ -221,7 +229,10 @@ def _read(kind: Literal["preset", "size"], name: str) -> dict[str, Any]:
         path = Path(name)
         if not path.is_file():
             raise UserError("preset file not found", path=path)
-        text = path.read_text(encoding="utf-8")
+        try:
+            text = path.read_text(encoding="utf-8-sig")
+        except (OSError, UnicodeDecodeError) as error:
+            raise UserError("the preset cannot be read", path=path, seen=str(error)) from error
     else:
         names = available(kind)
         if name not in names:
@@ -278,3 +289,15 @@ def _refuse_unknown(values: Mapping[str, Any], model: type[BaseModel], prefix: s
         inner = model.model_fields[key].annotation
         if isinstance(value, Mapping) and isinstance(inner, type) and issubclass(inner, BaseModel):
             _refuse_unknown(value, inner, f"{prefix}{key}.")
+
+
+def _refuse_infinite(value: Any, where: str) -> None:
+    """TOML knows ``inf`` and ``nan``; no value of ours may be either."""
+    if isinstance(value, Mapping):
+        for key, inner in value.items():
+            _refuse_infinite(inner, f"{where}.{key}" if where else str(key))
+    elif isinstance(value, list | tuple):
+        for inner in value:
+            _refuse_infinite(inner, where)
+    elif isinstance(value, float) and not math.isfinite(value):
+        raise UserError(f"configuration: {where}: not a finite number", seen=value)

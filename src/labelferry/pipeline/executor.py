@@ -10,6 +10,7 @@ from typing import TypeVar
 
 from labelferry.errors import UserError
 
+_MOST_WORKERS = 61  # Windows can wait for no more
 Job = TypeVar("Job")
 Result = TypeVar("Result")
 
@@ -31,7 +32,9 @@ def map_cases(
             yield job, _told(work, job)
         return
     context = multiprocessing.get_context("spawn")
-    pool = executor or ProcessPoolExecutor(min(workers, len(jobs)), mp_context=context)
+    pool = executor or ProcessPoolExecutor(
+        min(workers, len(jobs), _MOST_WORKERS), mp_context=context
+    )
     try:
         futures = [pool.submit(_told, work, job) for job in jobs]
         for job, future in zip(jobs, futures, strict=True):

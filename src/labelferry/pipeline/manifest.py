@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -94,6 +94,13 @@ def list_outputs(folder: Path) -> tuple[Output, ...]:
     return tuple(
         Output(p.relative_to(folder).as_posix(), p.stat().st_size, hash_file(p)) for p in files
     )
+
+
+def renew(folder: Path) -> None:
+    """Take the files of a finished stage as they are now; an unfinished one is left alone."""
+    manifest = Manifest.read(folder)
+    if manifest is not None:
+        replace(manifest, outputs=list_outputs(folder)).write(folder)
 
 
 def versions() -> dict[str, str]:

@@ -10,11 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from labelferry import __version__
+from labelferry.errors import UserError
 from labelferry.files import read_json
 from labelferry.io.nifti import is_nifti, read_image, read_labels, stem
 from labelferry.organs import OrganSet
 from labelferry.pipeline import reporttables as tables
-from labelferry.pipeline.manifest import Manifest
+from labelferry.pipeline.manifest import Manifest, renew
 from labelferry.pipeline.prepared import PreparedCase, prepared_cases
 from labelferry.pipeline.runfile import STAGE_NAMES, read_run
 from labelferry.report.data import CaseView, Layer, ReportData
@@ -58,6 +59,7 @@ def report_run(run: Path, scored: Scored | None = None) -> Path:
     data = collect(run, scored, evaluation)
     path = run / "report" / "report.html"
     write_report(path, data, organs, config.report)
+    renew(path.parent)  # a page made anew is no damage to the stage
     return path
 
 
@@ -90,7 +92,9 @@ def collect(
         created=time.strftime("%Y-%m-%d %H:%M", time.gmtime()) + " UTC",
         inputs=tables.input_rows(source, target, organs),
         trust=tables.verdicts(domains),
-        stages=tuple(tables.stage_row(name, manifests.get(name)) for name in STAGE_NAMES),
+        stages=tuple(
+            tables.stage_row(name, manifests.get(name)) for name in STAGE_NAMES if name != "report"
+        ),
         domains=domains,
         cases=tuple(views),
         scores=None if evaluation is None else tables.score_tables(evaluation),
@@ -198,6 +202,8 @@ def _by_stem(folder: Path) -> dict[str, Path]:
     """Images of a file, a folder or a folder with images/, by case id without ``_0000``."""
     if folder.is_file():
         return {stem(folder).removesuffix("_0000"): folder}
+    if not folder.is_dir():
+        raise UserError("no such file or folder", path=folder)
     inner = folder / "images" if (folder / "images").is_dir() else folder
     return {stem(p).removesuffix("_0000"): p for p in sorted(inner.iterdir()) if is_nifti(p)}
 

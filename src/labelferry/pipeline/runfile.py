@@ -37,4 +37,7 @@ def read_run(run: Path) -> tuple[RunConfig, OrganSet]:
             fix="make one with 'labelferry adapt RUN --source CT --target MRI'",
         )
     value = read_json(run / FILE_NAME, schema=SCHEMA_VERSION)
-    return build_config(value["config"]), OrganSet.from_json(value["organs"])
+    try:
+        return build_config(value["config"]), OrganSet.from_json(value["organs"])
+    except (KeyError, TypeError, AttributeError) as error:
+        raise UserError("run.json is damaged", path=run / FILE_NAME, seen=repr(error)) from error

@@ -7,7 +7,7 @@ import logging
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -20,7 +20,15 @@ from labelferry.pipeline.config import RunConfig
 from labelferry.pipeline.events import Events
 from labelferry.pipeline.manifest import Manifest
 from labelferry.pipeline.runfile import write_run
-from labelferry.pipeline.stage import Context, Stage, execute, fingerprint, is_done, stage_seed
+from labelferry.pipeline.stage import (
+    Context,
+    Stage,
+    execute,
+    fingerprint,
+    is_done,
+    stage_seed,
+    without_path,
+)
 
 log = logging.getLogger("labelferry")
 
@@ -32,6 +40,10 @@ class Input:
     source: Cohort
     target: Cohort
     organs: OrganSet
+
+    def unseen(self) -> Input:
+        """The same without any label of the target: all that the method may see."""
+        return replace(self, target=self.target.without_labels())
 
 
 @dataclass(frozen=True)
@@ -45,6 +57,7 @@ class Planned:
 
 def plan(run: Path, stages: Sequence[Stage], config: RunConfig, data: Input) -> list[Planned]:
     """What a run would do, without doing it."""
+    data = data.unseen()
     rows: list[Planned] = []
     manifests: dict[str, Manifest] = {}
     for stage in stages:
@@ -74,6 +87,7 @@ def run_stages(
     names = [stage.name for stage in stages]
     if until is not None and until not in names:
         raise UserError("unknown stage", seen=until, allowed=", ".join(names))
+    data = data.unseen()
     manifests: dict[str, Manifest] = {}
     with locked(run), logging_to(run / "log.jsonl"):
         facts = {
@@ -137,8 +151,8 @@ def hash_cohort(cohort: Cohort, cache: Path) -> str:
     known: dict[str, str] = {}
     if cache.exists():
         try:
-            known = json.loads(cache.read_text(encoding="utf-8"))
-        except json.JSONDecodeError:
+            known = dict(json.loads(cache.read_text(encoding="utf-8")))
+        except (ValueError, TypeError):  # damaged: made again
             known = {}
     before = dict(known)
     rows = []
@@ -163,12 +177,15 @@ def hash_cohort(cohort: Cohort, cache: Path) -> str:
 def _remembered(path: Path, known: dict[str, str]) -> str:
     try:
         status = path.stat()
-    except FileNotFoundError:
+    except OSError:
         return "missing"
     # the path itself may name a patient: only its hash is kept
     key = hash_value([str(path.resolve()), status.st_size, status.st_mtime_ns])
     if key not in known:
-        known[key] = hash_file(path)
+        try:
+            known[key] = hash_file(path)
+        except OSError:  # prepare names the case and goes on with the others
+            return "unreadable"
     return known[key]
 
 
@@ -179,9 +196,13 @@ def locked(run: Path) -> Iterator[None]:
         run.mkdir(parents=True, exist_ok=True)
     except (FileExistsError, NotADirectoryError) as error:
         raise UserError("the run folder is a file", path=run, fix="name another folder") from error
+    except OSError as error:
+        raise _not_writable(run, error) from error
     lock = FileLock(run / ".lock")
     try:
         lock.acquire(timeout=0)
+    except PermissionError as error:
+        raise _not_writable(run, error) from error
     except Timeout as error:
         raise UserError(
             "this run folder is in use by another run",
@@ -192,6 +213,15 @@ def locked(run: Path) -> Iterator[None]:
         yield
     finally:
         lock.release()
+
+
+def _not_writable(run: Path, error: OSError) -> UserError:
+    return UserError(
+        "the run folder cannot be written to",
+        path=run,
+        seen=error.strerror,
+        fix="name a folder of your own",
+    )
 
 
 class _JsonLines(logging.Formatter):
@@ -218,7 +248,7 @@ def logging_to(path: Path) -> Iterator[None]:
     try:
         yield
     except UserError as error:
-        log.error("%s", error)
+        log.error("%s", without_path(error))
         raise
     except Exception:
         log.exception("a fault of labelferry")

@@ -100,7 +100,7 @@ class Context:
         self.events.progress(what, finished, len(jobs))
         for job, result in map_cases(work, todo, workers=workers):
             if isinstance(result, UserError):
-                failed[name(job)] = str(result)
+                failed[name(job)] = without_path(result)
                 self.events.note(str(result), "warning")
             finished += 1
             self.events.progress(what, finished, len(jobs))
@@ -160,15 +160,24 @@ def _enter(folder: Path, mark: str) -> None:
     if state.exists() and not (folder / "manifest.json").exists():
         try:
             same = json.loads(state.read_text(encoding="utf-8"))["fingerprint"] == mark
-        except (json.JSONDecodeError, KeyError):
+        except (ValueError, KeyError, TypeError):
             log.warning("%s is damaged: the stage starts anew", state)
     if same:
         sweep_parts(folder)
         return
     if folder.exists():
+        state.unlink(missing_ok=True)  # first: what a kill leaves of the rest is not gone on with
         shutil.rmtree(folder)
     folder.mkdir(parents=True)
     write_json(state, {"schema_version": 1, "fingerprint": mark})
+
+
+def without_path(error: UserError) -> str:
+    """The message for manifests, logs and reports: an original path may name a patient."""
+    text = UserError(
+        error.what, case=error.case, seen=error.seen, allowed=error.allowed, fix=error.fix
+    ).message()
+    return text if error.path is None else text.replace(str(error.path), error.path.name)
 
 
 def merge_failed(parts: Iterable[Mapping[str, str]]) -> dict[str, str]:

@@ -35,8 +35,8 @@ def target_examples(
 
 def source_examples(context: Context, config: StudentConfig, mri: int) -> list[Example]:
     """Labelled CT behind random curves, weighted to the share that the configuration asks for."""
-    if not config.source_share:
-        return []
+    if not config.source_share or not mri:
+        return []  # CT alone is no training of a student
     cases = prepared_cases(context.of("prepare"), "source")
     weight = config.source_share / (1 - config.source_share) * mri / len(cases)
     return [

@@ -63,6 +63,7 @@ def train_model(
 
     model = folder / "model"
     if (model / "bundle.json").exists():
+        _tidy(folder)  # a kill may have come between the bundle and this
         return model
     if not examples:
         raise UserError("nothing to train on", path=folder, fix="check which cases were left out")
@@ -123,9 +124,15 @@ def train_model(
         },
     )
     write_bundle(model, bundle, final)
+    del prepared  # open files cannot be removed on Windows
+    _tidy(folder)
+    return model
+
+
+def _tidy(folder: Path) -> None:
+    """Remove what only a training that goes on needs."""
     shutil.rmtree(folder / "cache", ignore_errors=True)
     (folder / "checkpoint.pt").unlink(missing_ok=True)
-    return model
 
 
 def _intensities(examples: Sequence[Example], organs: OrganSet) -> dict[str, dict[str, float]]:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
+from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +21,8 @@ from labelferry.segment.preprocess import preprocess_example
 
 _LOCATIONS_PER_ORGAN = 10_000
 _HISTOGRAM_BINS = 256
+_ARRAYS = "example.npz"
+_KEPT_OPEN = 64  # two open files each; some systems allow 256 in all
 
 
 @dataclass(frozen=True)
@@ -50,11 +54,39 @@ class Prepared:
     """Up to 10,000 voxels (n, 3) of each organ."""
     histogram: NDArray[np.float64]
     """Shares of 256 equal bins between the smallest and the largest value of channel 0."""
+    range: tuple[float, float]
+    """Smallest and largest value of channel 0."""
+
+
+@dataclass(frozen=True, eq=False)
+class Stored(Sequence[Prepared]):
+    """Preprocessed examples on the disk, each opened when it is asked for.
+
+    Only the last ones stay open, so that thousands need neither open files nor memory; a worker
+    process is sent their paths, never their voxels.
+    """
+
+    examples: tuple[Example, ...]
+    folders: tuple[Path, ...]
+
+    def __len__(self) -> int:
+        return len(self.examples)
+
+    @overload
+    def __getitem__(self, n: int) -> Prepared: ...
+    @overload
+    def __getitem__(self, n: slice) -> Stored: ...
+    def __getitem__(self, n: int | slice) -> Prepared | Stored:
+        if isinstance(n, slice):
+            return Stored(self.examples[n], self.folders[n])
+        return self._open(self.examples[n], self.folders[n])
 
     @cached_property
-    def range(self) -> tuple[float, float]:
-        """Smallest and largest value of channel 0."""
-        return float(self.data[0].min()), float(self.data[0].max())
+    def _open(self) -> Callable[[Example, Path], Prepared]:
+        return lru_cache(_KEPT_OPEN)(_map)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Stored, (self.examples, self.folders)
 
 
 def load_examples(
@@ -63,19 +95,20 @@ def load_examples(
     plans: dict[str, Any],
     cache: Path,
     progress: Callable[[int, int], None] | None = None,
-) -> list[Prepared]:
-    """Preprocess each example into a folder of ``cache`` (kept between runs) and map it.
+) -> Stored:
+    """Preprocess each example into a folder of ``cache``, unless an earlier call has.
 
     Raises ``UserError`` for an example without a single organ voxel in the whole set.
     """
-    prepared = []
+    folders = []
     for n, example in enumerate(examples):
         if progress:
             progress(n, len(examples))
         folder = cache / hash_value([example.id, [str(p.name) for p in example.channels]])[:16]
-        if not (folder / "locations.npz").exists():
+        if not (folder / _ARRAYS).exists():
             _preprocess(example, organs, plans, folder)
-        prepared.append(_map(example, folder))
+        folders.append(folder)
+    prepared = Stored(tuple(examples), tuple(folders))
     if not any(p.locations for p in prepared):
         raise UserError(
             "no organ in any training label",
@@ -101,30 +134,31 @@ def _preprocess(example: Example, organs: OrganSet, plans: dict[str, Any], folde
     labels = np.where(np.isin(labels, sorted(example.annotated)), labels, 0).astype(np.uint8)
     data, seg = preprocess_example(channels, labels, plans)
     rng = np.random.default_rng(int(hash_value(example.id)[:8], 16))
-    locations: dict[str, Any] = {}
+    arrays: dict[str, Any] = {}
     for organ in sorted(example.annotated):
         found = np.argwhere(seg == organ).astype(np.int32)
         if len(found) > _LOCATIONS_PER_ORGAN:
             found = found[np.sort(rng.choice(len(found), _LOCATIONS_PER_ORGAN, replace=False))]
         if len(found):
-            locations[str(organ)] = found
+            arrays[str(organ)] = found
     counts, _ = np.histogram(data[0], bins=_HISTOGRAM_BINS)
     with atomic_folder(folder) as part:
         np.save(part / "data.npy", data)
         np.save(part / "labels.npy", seg)
-        locations["histogram"] = counts / counts.sum()
-        np.savez(part / "locations.npz", **locations)
+        arrays["histogram"] = counts / counts.sum()
+        arrays["range"] = np.array([data[0].min(), data[0].max()], np.float64)
+        np.savez(part / _ARRAYS, **arrays)
         write_json(part / "example.json", {"schema_version": 1, "id": example.id})
 
 
 def _map(example: Example, folder: Path) -> Prepared:
-    with np.load(folder / "locations.npz") as stored:
-        histogram = stored["histogram"]
-        locations = {int(k): stored[k] for k in stored.files if k != "histogram"}
     try:
+        with np.load(folder / _ARRAYS) as stored:
+            histogram, (low, high) = stored["histogram"], stored["range"]
+            locations = {int(k): stored[k] for k in stored.files if k.isdecimal()}
         data = np.load(folder / "data.npy", mmap_mode="r")
         labels = np.load(folder / "labels.npy", mmap_mode="r")
-    except ValueError as error:
+    except (ValueError, EOFError, BadZipFile) as error:
         raise UserError(
             "a cached training array is damaged",
             case=example.id,
@@ -132,7 +166,7 @@ def _map(example: Example, folder: Path) -> Prepared:
             seen=str(error),
             fix="delete this folder and run again",
         ) from error
-    return Prepared(example, data, labels, locations, histogram)
+    return Prepared(example, data, labels, locations, histogram, (float(low), float(high)))
 
 
 def _to_zyx(array: NDArray[Any]) -> NDArray[Any]:
@@ -170,9 +204,13 @@ class PatchSampler:
     @cached_property
     def _holders(self) -> dict[int, tuple[NDArray[np.int64], NDArray[np.float64]]]:
         """For each organ: the examples that show it, and how often to draw each."""
+        showing: dict[int, list[int]] = {}
+        for i, prepared in enumerate(self.prepared):
+            for organ in prepared.locations:
+                showing.setdefault(organ, []).append(i)
         holders = {}
-        for organ in sorted({o for p in self.prepared for o in p.locations}):
-            which = np.array([i for i, p in enumerate(self.prepared) if organ in p.locations])
+        for organ in sorted(showing):
+            which = np.array(showing[organ])
             share = self._weights[which]
             if share.sum() > 0:
                 holders[organ] = which, share / share.sum()
@@ -232,11 +270,15 @@ class PatchSampler:
 
 
 def describe(examples: Sequence[Example]) -> list[dict[str, Any]]:
-    """A JSON-able account of what a training saw."""
+    """A JSON-able account of what a training saw. It goes into the bundle: no case is named.
+
+    Examples that differ in their images alone are one row with their number.
+    """
+    counts = Counter((tuple(sorted(e.annotated)), e.weight, e.randomise) for e in examples)
     return [
-        {"id": e.id, "annotated": sorted(e.annotated), "weight": e.weight, "randomise": e.randomise}
-        for e in examples
+        {"cases": n, "annotated": list(annotated), "weight": weight, "randomise": randomise}
+        for (annotated, weight, randomise), n in sorted(counts.items())
     ]
 
 
-__all__ = ["Example", "Patch", "PatchSampler", "Prepared", "describe", "load_examples"]
+__all__ = ["Example", "Patch", "PatchSampler", "Prepared", "Stored", "describe", "load_examples"]

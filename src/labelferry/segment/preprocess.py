@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from labelferry.errors import UserError
+
 BoundingBox = tuple[tuple[int, int], tuple[int, int], tuple[int, int]]
 
 
@@ -42,7 +44,7 @@ def _run(
     configuration = manager.get_configuration(name)
     seg = None if labels is None else labels[None].astype(np.int16)
     if not channels.any():
-        raise ValueError("the image is zero everywhere")
+        raise UserError("the image is zero everywhere: there is nothing to learn from or to see")
     data, seg, box = crop_to_nonzero(channels.astype(np.float32), seg)
     preprocessor = DefaultPreprocessor(verbose=False)
     data = preprocessor._normalize(

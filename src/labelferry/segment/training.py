@@ -55,6 +55,9 @@ class PatchDataset(Dataset[tuple[Tensor, list[Tensor], Tensor]]):
     ) -> None:
         self.sampler, self.transform, self.config = sampler, transform, config
         self.classes, self.seed = classes, seed
+        # an organ that no example annotates is nowhere, else the network may call any background it
+        taught = {organ for p in sampler.prepared for organ in p.example.annotated}
+        self.untaught = sorted(set(range(1, classes)) - taught)
 
     def __getitem__(self, n: int) -> tuple[Tensor, list[Tensor], Tensor]:
         rng = np.random.default_rng((self.seed, n))
@@ -66,7 +69,7 @@ class PatchDataset(Dataset[tuple[Tensor, list[Tensor], Tensor]]):
             data = repaint(data, source.range, source.histogram, draw_curve(rng), scanner)
         image, targets = apply(self.transform, data, patch.labels, rng)
         annotated = torch.zeros(self.classes, dtype=torch.bool)
-        annotated[[0, *sorted(source.example.annotated)]] = True
+        annotated[[0, *sorted(source.example.annotated), *self.untaught]] = True
         return image, targets, annotated
 
 
@@ -258,7 +261,7 @@ def _batches(
         num_workers=config.workers,
         generator=torch.Generator().manual_seed(0),
         multiprocessing_context="spawn" if config.workers else None,
-        timeout=60 if config.workers else 0,  # a dead worker is told, never waited for
+        timeout=300 if config.workers else 0,  # a dead worker is told, never waited for
     )
     if config.workers:
         yield from loader

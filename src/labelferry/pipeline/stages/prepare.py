@@ -49,7 +49,8 @@ def run(context: Context) -> Summary:
     rows = [
         read_json(job.folder / "case.json", schema=CASE_SCHEMA)
         for job in jobs
-        if job.case.id not in failed
+        # not by the id: a CT and an MRI may share one
+        if (job.folder / "case.json").exists()
     ]
     for role, jobs_of_role in (("source", context.source), ("target", context.target)):
         if not any(row["role"] == role for row in rows):

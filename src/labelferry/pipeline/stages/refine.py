@@ -41,6 +41,7 @@ def run(context: Context) -> Summary:
     unstable = _instabilities(context, rounds, target, organs) if len(rounds) > 1 else None
     labels = context.folder / "labels"
     failed |= _fuse(context, rounds, target)
+    target = [case for case in target if case.id not in failed]
     judged = judge(target, labels, read_prior(context.of("prepare")), context.organs)
     medians = write_plausibility(context.folder / "plausibility.json", judged, target)
     selection = select([c.id for c in target], unstable, judged, organs, config)
