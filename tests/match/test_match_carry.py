@@ -117,7 +117,7 @@ def test_organ_without_a_prior_follows_the_case(prior):
     bad = plausibility(_spoiled(case("a"), (1, 2)).labels, prior)
     rows = choose_organs(good, bad, frozenset({1, 9}), CONFIG)
     assert rows[9].source == "own" and "cannot be judged" in rows[9].reason
-    rows = choose_organs(bad, good, frozenset({1, 9}), CONFIG)
+    rows = choose_organs(bad, good, frozenset({1, 9}), CONFIG, same_patient=True)
     assert rows[9].source == rows[1].source == "carried"
     equal = choose_organs(good, good, frozenset({1}), CONFIG, same_patient=True)
     assert equal[1].source == "carried"
@@ -182,7 +182,7 @@ def test_one_domain_carries_nothing():
     assert unjudged.anchors == ("T1", "T2")
 
 
-def _judged(z):
+def _organ_scores(z):
     organs = {
         organ: OrganPlausibility(value, 0.0, value, True, 1, 1.0, False, False)
         for organ, value in z.items()
@@ -191,7 +191,7 @@ def _judged(z):
 
 
 def test_a_plausible_own_organ_is_not_given_up_for_another_patients():
-    own, carried = _judged({1: 2.9, 2: 3.1}), _judged({1: 0.5, 2: 0.5})
+    own, carried = _organ_scores({1: 2.9, 2: 3.1}), _organ_scores({1: 0.5, 2: 0.5})
     config = MatchConfig(own_limit=3.0)
     rows = choose_organs(own, carried, frozenset({1, 2}), config)
     assert (rows[1].source, rows[2].source) == ("own", "carried")
