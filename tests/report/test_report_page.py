@@ -79,7 +79,7 @@ def test_full_page_is_whole_and_needs_nothing_else(full: ReportData, small: Repo
         assert not any(name.startswith("on") for name in attributes)
     assert all(picture.get("alt") for picture in reader.all("img"))
     assert "Radiological convention" in reader.text
-    assert "scored on held-out cases" in reader.text.lower()
+    assert "scored against truth" in reader.text.lower()
 
 
 def test_only_our_script_may_run(full: ReportData, small: ReportConfig) -> None:

@@ -79,7 +79,7 @@ def collect(
     views = [
         *(_target_view(run, case, organs, stable, plausible) for case in target),
         *(_source_view(run, case, organs) for case in source),
-        *_test_views(scored, evaluation, organs),
+        *_test_views(scored, evaluation, organs, {case.id for case in target}),
     ]
     domains = tables.domain_rows(run, target, stable, plausible)
     return ReportData(
@@ -165,7 +165,10 @@ def _labels(path: Path, organs: OrganSet) -> Callable[[], Volume]:
 
 
 def _test_views(
-    scored: Scored | None, evaluation: Mapping[str, Any] | None, organs: OrganSet
+    scored: Scored | None,
+    evaluation: Mapping[str, Any] | None,
+    organs: OrganSet,
+    seen: set[str],
 ) -> list[CaseView]:
     if scored is None or evaluation is None:
         return []
@@ -192,6 +195,7 @@ def _test_views(
                 str(row.get("domain") or ""),
                 "test",
                 layers,
+                notes="its image, without label, was in the target cohort" if name in seen else "",
                 scores={k: v for k, v in means.items() if v is not None},
             )
         )

@@ -14,9 +14,9 @@ def select_cases(
 ) -> tuple[tuple[int, ...], frozenset[int]]:
     """Indices of the cases shown, in the order given, and of those among them with a slider.
 
-    Sliders go to the held-out cases first, then to each domain's most and least plausible target
+    Sliders go to the scored cases first, then to each domain's most and least plausible target
     cases, then to the first source cases; what is left of ``max_cases`` goes to further target and
-    held-out cases without a slider.
+    scored cases without a slider.
     """
     sliders = _of_role(cases, "test")[: config.slider_test_cases]
     targets = _of_role(cases, "target")

@@ -15,7 +15,7 @@ class ReportConfig(BaseModel):
     best_and_worst: int = Field(2, ge=0)
     """Per domain, the number of most and of least plausible target cases that get a slider."""
     slider_test_cases: int = Field(12, ge=0)
-    """Most held-out cases that get a slider."""
+    """Most scored cases that get a slider."""
     source_cases: int = Field(4, ge=0)
     """Most labelled source cases shown, each with a slider."""
     slices_per_case: int = Field(20, ge=1, le=60)

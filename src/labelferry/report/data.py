@@ -103,7 +103,7 @@ class CaseScore:
 
 @dataclass(frozen=True)
 class Scores:
-    """Scores against truth on held-out cases, in [0, 1]."""
+    """Scores against truth on scored cases, in [0, 1]."""
 
     organs: tuple[ScoreRow, ...] = ()
     domains: tuple[ScoreRow, ...] = ()

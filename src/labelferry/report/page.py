@@ -116,7 +116,7 @@ def _missing(view: CaseView, pictures: CasePictures | None, organs: OrganSet) ->
 
 
 def _galleries(cards: Iterable[Card], order: list[str]) -> list[tuple[str, list[Card], list[Card]]]:
-    """(domain, cards with a slider, cards without): held-out first, then the least plausible."""
+    """(domain, cards with a slider, cards without): scored first, then the least plausible."""
     domains: dict[str, list[Card]] = {}
     for card in cards:
         if card.view.role != "source":
@@ -191,7 +191,7 @@ def _plots(data: ReportData, organs: OrganSet) -> dict[str, Any]:
         for case in data.cases:
             value = getattr(case, name)
             if case.role != "source" and value is not None and math.isfinite(value):
-                group = "held out" if case.role == "test" else "target"
+                group = "scored" if case.role == "test" else "target"
                 spread.setdefault(case.domain, []).append((group, value))
         if spread:
             order = [row.domain for row in data.domains]
