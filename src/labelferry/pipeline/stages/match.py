@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from labelferry.files import write_json
+from labelferry.files import read_json, write_json
 from labelferry.io.nifti import read_labels, write_volume
 from labelferry.match.carry import carry_to
 from labelferry.match.case import TargetCase, describe
@@ -63,7 +63,7 @@ def run(context: Context) -> Summary:
     labels = context.folder / "labels"
     after = judge(target, labels, prior, context.organs)
     medians = write_plausibility(context.folder / "plausibility.json", after, target)
-    return _summary(choice, len(carried), medians, config)
+    return _summary(choice, _count_carried(context, target), medians, config, failed)
 
 
 def _jobs(
@@ -141,16 +141,26 @@ def _keep_own(
         )
 
 
+def _count_carried(context: Context, target: Sequence[PreparedCase]) -> int:
+    """Counted from what was written: a run that goes on did not carry the first ones itself."""
+    folder = context.folder / "provenance"
+    rows = (read_json(folder / f"{case.id}.json", schema=1) for case in target)
+    return sum(row["from"] is not None for row in rows)
+
+
 def _summary(
-    choice: AnchorChoice, carried: int, medians: dict[str, float | None], config: MatchConfig
+    choice: AnchorChoice,
+    carried: int,
+    medians: dict[str, float | None],
+    config: MatchConfig,
+    failed: dict[str, str],
 ) -> Summary:
     if not config.enabled:
         text = "off: every case keeps the network's own label"
     else:
         text = f"anchors {', '.join(choice.anchors)} ({choice.note}); {carried} cases carried"
-    return Summary(
-        text, {"anchors": list(choice.anchors), "carried": carried, "plausibility": medians}
-    )
+    facts = {"anchors": list(choice.anchors), "carried": carried, "plausibility": medians}
+    return Summary(text, facts, failed)
 
 
 STAGE = Stage(
