@@ -130,7 +130,7 @@ def _choose(
         whole = "the organ cannot be judged; the whole {} label is more plausible"
         name: Literal["own", "carried"] = "own" if better else "carried"
         return OrganChoice(name, whole.format(name), own_z, carried_z)
-    if mine is not None and mine.present and own_z <= limit:
+    if limit and mine is not None and mine.present and own_z <= limit:
         return OrganChoice(
             "own", f"the own label is plausible (z up to {limit:g})", own_z, carried_z
         )
