@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from labelferry.files import read_json
-from labelferry.pipeline.plausible import judge, tell, write_plausibility
-from labelferry.pipeline.prepared import predict_cases, prepared_cases, read_prior
+from labelferry.pipeline.learn import learn_and_label
+from labelferry.pipeline.plausible import tell
+from labelferry.pipeline.prepared import prepared_cases
 from labelferry.pipeline.stage import Context, Stage, Summary
 from labelferry.pipeline.students import source_examples, target_examples
-from labelferry.segment.engine import Task, train_model
 
 
 def run(context: Context) -> Summary:
@@ -17,27 +17,9 @@ def run(context: Context) -> Summary:
     believed = _believed(context)
     mri = target_examples(target, context.of("refine") / "labels", believed, config.space)
     examples = [*mri, *source_examples(context, config, len(mri))]
-    task = Task(
-        "student",
-        context.organs,
-        config.space,
-        context.config.prepare,
-        config.network,
-        config.normalisation,
+    medians, failed = learn_and_label(
+        context, "student", config, examples, target, what="MRI labelled by the student"
     )
-    model = train_model(
-        examples,
-        task,
-        config.train,
-        context.folder,
-        seed=context.seed,
-        device=context.device,
-        progress=context.progress("student steps"),
-    )
-    labels = context.folder / "labels"
-    failed = predict_cases(context, model, target, labels, what="MRI labelled by the student")
-    judged = judge(target, labels, read_prior(context.of("prepare")), context.organs)
-    medians = write_plausibility(context.folder / "plausibility.json", judged, target)
     return Summary(
         f"small network from {len(mri)} MRI; implausibility {tell(medians)}",
         {"plausibility": medians, "selected": len(mri), "steps": config.train.iterations},

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from labelferry.pipeline.plausible import judge, tell, write_plausibility
-from labelferry.pipeline.prepared import predict_cases, prepared_cases, read_prior
+from labelferry.pipeline.learn import learn_and_label
+from labelferry.pipeline.plausible import tell
+from labelferry.pipeline.prepared import prepared_cases
 from labelferry.pipeline.stage import Context, Stage, Summary
-from labelferry.segment.engine import Task, train_model
 from labelferry.segment.examples import Example
 
 
@@ -16,27 +16,9 @@ def run(context: Context) -> Summary:
     config = context.config.teach
     target = prepared_cases(context.of("prepare"), "target")
     examples = training_examples(context)
-    task = Task(
-        "teacher",
-        context.organs,
-        config.space,
-        context.config.prepare,
-        config.network,
-        config.normalisation,
+    medians, failed = learn_and_label(
+        context, "teacher", config, examples, target, what="MRI pseudo-labelled"
     )
-    model = train_model(
-        examples,
-        task,
-        config.train,
-        context.folder,
-        seed=context.seed,
-        device=context.device,
-        progress=context.progress("teacher steps"),
-    )
-    labels = context.folder / "labels"
-    failed = predict_cases(context, model, target, labels, what="MRI pseudo-labelled")
-    judged = judge(target, labels, read_prior(context.of("prepare")), context.organs)
-    medians = write_plausibility(context.folder / "plausibility.json", judged, target)
     return Summary(
         f"{len(target) - len(failed)} MRI pseudo-labelled; implausibility {tell(medians)}",
         {"plausibility": medians, "steps": config.train.iterations},
