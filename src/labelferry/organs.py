@@ -18,6 +18,9 @@ from labelferry.errors import UserError
 MAX_ORGANS = 255
 """Label maps are stored as 8-bit numbers."""
 
+TUBES = frozenset({"aorta", "inferior vena cava", "esophagus"})
+"""The tubes of FLARE: how far up and down one is drawn is the annotator's choice."""
+
 
 @dataclass(frozen=True)
 class Organ:
@@ -32,6 +35,9 @@ class Organ:
     """Tolerance of the normalised surface Dice, in mm (FLARE24)."""
     pair: int | None = None
     """Id of the organ on the other side of the body, for left/right pairs."""
+    tube: bool = False
+    """Whether it runs on beyond what is drawn: scored on the slices of the truth alone. In JSON,
+    where nothing says it, it holds for the names in ``TUBES``."""
 
 
 @dataclass(frozen=True)
@@ -107,6 +113,8 @@ class OrganSet:
                 "colour": list(o.colour),
                 "tolerance_mm": o.tolerance_mm,
                 "pair": o.pair,
+                # only what the name does not say: lists of older runs keep their hash
+                **({"tube": o.tube} if o.tube != (o.name in TUBES) else {}),
             }
             for o in self.organs
         ]
@@ -116,12 +124,12 @@ class OrganSet:
         """Build from dictionaries with at least ``id`` and ``name``."""
         organs = []
         for row in rows:
-            extra = set(row) - {"id", "name", "colour", "tolerance_mm", "pair"}
+            extra = set(row) - {"id", "name", "colour", "tolerance_mm", "pair", "tube"}
             if extra or "id" not in row or "name" not in row:
                 raise UserError(
                     "an organ needs an id and a name",
                     seen=dict(row),
-                    allowed="id, name, colour, tolerance_mm, pair",
+                    allowed="id, name, colour, tolerance_mm, pair, tube",
                 )
             try:
                 organs.append(_organ(row))
@@ -129,7 +137,8 @@ class OrganSet:
                 raise UserError(
                     "an organ has a value of the wrong kind",
                     seen=dict(row),
-                    allowed="id and pair: integers, colour: three integers, tolerance_mm: a number",
+                    allowed="id and pair: integers, colour: three integers, "
+                    "tolerance_mm: a number, tube: true or false",
                 ) from error
         return cls(tuple(organs))
 
@@ -153,13 +162,19 @@ class OrganSet:
 
 def _organ(row: Mapping[str, Any]) -> Organ:
     red, green, blue = (int(v) for v in row.get("colour") or (200, 200, 200))
-    pair, tolerance = row.get("pair"), row.get("tolerance_mm")
+    pair, tolerance, name = row.get("pair"), row.get("tolerance_mm"), str(row["name"])
+    tube = row.get("tube")
+    if tube is None:
+        tube = name in TUBES
+    if not isinstance(tube, bool):
+        raise TypeError(tube)
     return Organ(
         id=int(row["id"]),
-        name=str(row["name"]),
+        name=name,
         colour=(red, green, blue),
         tolerance_mm=2.0 if tolerance is None else float(tolerance),
         pair=None if pair is None else int(pair),
+        tube=tube,
     )
 
 
@@ -169,12 +184,12 @@ FLARE = OrganSet(
         Organ(2, "right kidney", (185, 102, 83), 3.0, pair=13),
         Organ(3, "spleen", (157, 108, 162), 3.0),
         Organ(4, "pancreas", (249, 180, 111), 5.0),
-        Organ(5, "aorta", (224, 50, 55), 2.0),
-        Organ(6, "inferior vena cava", (0, 114, 189), 2.0),
+        Organ(5, "aorta", (224, 50, 55), 2.0, tube=True),
+        Organ(6, "inferior vena cava", (0, 114, 189), 2.0, tube=True),
         Organ(7, "right adrenal gland", (244, 214, 49), 2.0, pair=8),
         Organ(8, "left adrenal gland", (255, 238, 140), 2.0, pair=7),
         Organ(9, "gallbladder", (80, 200, 120), 2.0),
-        Organ(10, "esophagus", (211, 171, 143), 3.0),
+        Organ(10, "esophagus", (211, 171, 143), 3.0, tube=True),
         Organ(11, "stomach", (216, 101, 179), 5.0),
         Organ(12, "duodenum", (0, 180, 180), 7.0),
         Organ(13, "left kidney", (120, 70, 200), 3.0, pair=2),

@@ -99,6 +99,53 @@ def test_the_table_says_what_is_annotated(pair):
     assert set(found.to_json()["domains"]) == {"T1", "late"}
 
 
+def test_the_patient_comes_from_the_table_or_from_the_name(pair):
+    pred, truth = pair
+    assert [case.patient for case in evaluate(pred, truth).cases] == ["p1.2", "p1"]
+    (truth / "cohort.csv").write_text(HEADER + "p1_T1,q7,MR,T1,T1,,,1\n", encoding="utf-8")
+    found = evaluate(pred, truth)
+    assert [case.patient for case in found.cases] == ["p1.2", "q7"]
+    assert found.to_json()["cases"][1]["patient"] == "q7"
+
+
+@pytest.mark.parametrize("organs", [["liver", "aorta"], [1, 5], ["1", " aorta "]])
+def test_organs_may_be_named_for_every_case(pair, organs):
+    pred, truth = pair
+    (truth / "cohort.csv").write_text("case,annotated\np1_T1,3\n", encoding="utf-8")
+    save(pred / "p1_T1.nii.gz", LIVER, AORTA)
+    found = evaluate(pred, truth, annotated=organs)
+    assert [set(case.organs) for case in found.cases] == [{"liver", "aorta"}] * 2
+    assert found.cases[0].organs["aorta"].dsc is None  # empty in both
+    assert found.cases[1].organs["aorta"].dsc == 0  # absent, but predicted
+
+
+@pytest.mark.parametrize(
+    ("organs", "message"),
+    [
+        (["livr"], "Did you mean 'liver'"),
+        (["14"], "unknown organ id; seen: 14"),
+        ([""], "no organ is given"),
+    ],
+)
+def test_unknown_organs_are_refused(pair, organs, message):
+    with pytest.raises(UserError, match=message):
+        evaluate(*pair, annotated=organs)
+
+
+def test_labels_near_an_integer_are_rounded_and_others_refused(tmp_path):
+    array = np.zeros(GRID.shape)
+    array[1:7, 2:4, 1:5] = 12.9905
+    array[0, 0, 0] = -0.009
+    for name, values in (("truth", np.round(array)), ("pred", array)):
+        write_volume(tmp_path / f"{name}.nii.gz", Segmentation(values, GRID))
+    assert evaluate(tmp_path / "pred.nii.gz", tmp_path / "truth.nii.gz").mean.dsc == 1.0
+    for odd in (12.98, np.nan, np.inf):
+        array[3, 3, 3] = odd
+        write_volume(tmp_path / "pred.nii.gz", Segmentation(array, GRID))
+        with pytest.raises(UserError, match="label values are not integers"):
+            evaluate(tmp_path / "pred.nii.gz", tmp_path / "truth.nii.gz")
+
+
 def test_a_row_that_annotates_nothing_says_nothing(pair):
     pred, truth = pair
     (truth / "cohort.csv").write_text("case,annotated\np1_T1,\n", encoding="utf-8")
@@ -248,9 +295,11 @@ def test_command(pair, tmp_path, capsys):
     files = {"json": tmp_path / "out" / "scores.json", "csv": tmp_path / "out" / "scores.csv"}
     assert command(pred, truth, **files) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert lines[-1] == "mean DSC 1.000  NSD 1.000  (2 cases, 2 organs)"
-    assert any(line.split() == ["liver", "1.000", "1.000", "2"] for line in lines)
-    assert json.loads(files["json"].read_text())["mean"]["all"] == {"dsc": 1.0, "nsd": 1.0}
+    sure = " [1.000, 1.000]"
+    assert lines[-1] == f"mean DSC 1.000{sure}  NSD 1.000{sure}  (2 cases, 2 organs)"
+    assert any(line.split() == ["liver", "1.000", "1.000", "0.0", "2"] for line in lines)
+    mean = json.loads(files["json"].read_text())["mean"]["all"]
+    assert mean == {"dsc": 1.0, "nsd": 1.0, "hd95_mm": 0.0}
     rows = list(csv.DictReader(files["csv"].read_text().splitlines()))
     assert len(rows) == 4 and rows[0]["organ"] == "liver"
 

@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import ndimage
 
+from labelferry.evaluate.boxes import boxes
 from labelferry.evaluate.marching import CORNERS, surfel_areas
 from labelferry.evaluate.overlap import dice
 from labelferry.evaluate.surface import nsd, surface_area, surface_distances
@@ -146,6 +148,74 @@ def test_random_masks_as_the_reference(shape, spacing, share, seed, tolerances):
     expected = reference_nsd(prediction, truth, spacing, tolerances)
     ours = [nsd(prediction, truth, spacing, t) for t in tolerances]
     np.testing.assert_allclose(ours, expected, rtol=1e-9)
+
+
+def reference_hd95(prediction, truth, spacing, percent):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        found = surface_distance.compute_surface_distances(truth, prediction, spacing)
+    return surface_distance.compute_robust_hausdorff(found, percent)
+
+
+@settings(max_examples=120, deadline=None)
+@given(
+    shape=st.tuples(size, size, st.integers(1, 30)),
+    spacing=st.tuples(millimetres, millimetres, millimetres),
+    shares=st.tuples(st.floats(0.005, 1.0), st.floats(0.005, 1.0)),
+    seed=st.integers(0, 2**32 - 1),
+    turned=st.booleans(),
+)
+def test_hausdorff_of_random_masks_as_the_reference(shape, spacing, shares, seed, turned):
+    rng = np.random.default_rng(seed)
+    truth, prediction = (rng.random(shape) < share for share in shares)
+    truth.flat[rng.integers(truth.size)] = True
+    prediction.flat[rng.integers(truth.size)] = True
+    if turned:  # as nibabel hands them over
+        truth, prediction = np.asfortranarray(truth), np.asfortranarray(prediction)
+    ours = surface_distances(prediction, truth, spacing).hausdorff()
+    # where a step of the area falls on 95 % exactly, rounding decides
+    low, high = (reference_hd95(prediction, truth, spacing, p) for p in (95 - 1e-9, 95 + 1e-9))
+    assert low - 1e-9 <= ours <= high + 1e-9
+    expected = reference_nsd(prediction, truth, spacing, [2.0])
+    assert nsd(prediction, truth, spacing, 2.0) == pytest.approx(expected[0], rel=1e-9)
+
+
+def test_surfaces_far_apart_are_found():
+    truth, prediction = np.zeros((2, 90, 40, 30), bool)
+    truth[2:20, 2:20, 2:20] = True
+    prediction[60:88, 25:38, 20:28] = True
+    spacing = (0.8, 1.0, 2.5)
+    found = surface_distances(prediction, truth, spacing)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        theirs = surface_distance.compute_surface_distances(truth, prediction, spacing)
+    np.testing.assert_allclose(np.sort(found.truth_mm), theirs["distances_gt_to_pred"])
+    np.testing.assert_allclose(np.sort(found.prediction_mm), theirs["distances_pred_to_gt"])
+
+
+def test_hausdorff_by_hand():
+    assert surface_distances(box(1), box(), (1, 1, 1)).hausdorff(100) == 1.0
+    assert surface_distances(box(1), box(), (2, 1, 1)).hausdorff(100) == 2.0
+    assert surface_distances(box(), box(), (1, 1, 1)).hausdorff() == 0.0
+    assert surface_distances(box(), np.zeros_like(box()), (1, 1, 1)).hausdorff() is None
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    shape=st.tuples(size, size, size),
+    most=st.integers(1, 40),
+    seed=st.integers(0, 2**32 - 1),
+    turned=st.booleans(),
+)
+def test_boxes_as_scipy_finds_them(shape, most, seed, turned):
+    rng = np.random.default_rng(seed)
+    labels = rng.integers(0, 60, shape).astype(np.uint8) * (rng.random(shape) < 0.2)
+    expected = {
+        n: found
+        for n, found in enumerate(ndimage.find_objects(labels, max_label=most), start=1)
+        if found is not None
+    }
+    assert boxes(np.asfortranarray(labels) if turned else labels, most) == expected
 
 
 @settings(max_examples=30, deadline=None)

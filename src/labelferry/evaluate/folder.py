@@ -8,12 +8,11 @@ from pathlib import Path
 import numpy as np
 
 from labelferry.errors import UserError
-from labelferry.evaluate.protocol import find_protocol, on_grid_of
+from labelferry.evaluate.protocol import find_protocol
 from labelferry.evaluate.results import CaseScores, Evaluation
-from labelferry.evaluate.truth import Truth, find_files, find_truth
-from labelferry.io.nifti import read_labels
+from labelferry.evaluate.truth import Truth, find_files, find_truth, organ_ids
 from labelferry.organs import FLARE, OrganSet
-from labelferry.volume import Grid, Segmentation
+from labelferry.volume import Segmentation
 
 
 def evaluate(
@@ -23,31 +22,37 @@ def evaluate(
     organs: OrganSet = FLARE,
     protocol: str = "strict",
     only: Sequence[str] | None = None,
+    annotated: Iterable[str | int] | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Evaluation:
     """Score predictions against truth, case by case (the memory of one case).
 
     ``pred`` and ``truth`` are folders of NIfTI label maps whose names are the case ids, or single
     files; two single files belong together whatever their names. A ``cohort.csv`` in the truth
-    folder says which organs each case annotates; without it, those that its label map holds. Beside
-    the rules of the protocol (see :func:`labelferry.evaluate.protocol.strict`):
+    folder says which organs each case annotates; without it, those that its label map holds.
+    ``annotated`` (names or ids) says it for every case, whatever else does; without it, ``flare24``
+    scores every organ. Beside the rules of the protocol (``strict`` or ``flare24``):
 
     * a truth without a prediction is in ``missing`` and counts 0 for the organs it annotates;
-    * a prediction that cannot be read, or lies on another grid, is refused with the reason, and
-      counts as missing; one with its axes in another order is turned first;
+    * a prediction that cannot be read, or does not lie on the truth's grid, is refused with the
+      reason, and counts as missing; ``strict`` turns one whose axes stand in another order, and
+      ``flare24`` asks for the same shape only;
     * a truth that cannot be read is refused, and not scored;
     * a prediction without truth is in ``extra``, and not scored.
 
     ``only`` restricts the work to the cases of these ids; ``progress`` hears (done, total).
 
-    Raises ``UserError`` for a missing or empty folder, an unknown protocol or case, or when no
-    prediction at all can be scored.
+    Raises ``UserError`` for a missing or empty folder, an unknown protocol, case or organ, or when
+    no prediction at all can be scored.
     """
     pred, truth = Path(pred), Path(truth)
     rules = find_protocol(protocol)
     predictions, truths = find_files(pred), find_truth(truth, organs)
     if pred.is_file() and truth.is_file():
         predictions = dict.fromkeys(truths, pred)
+    fixed = organs.ids if rules.every_organ else None
+    if annotated is not None:
+        fixed = organ_ids(annotated, organs)
     chosen = _choose(truths, predictions, alone=pred.is_file(), only=only)
     cases: list[CaseScores] = []
     missing: list[str] = []
@@ -56,20 +61,21 @@ def evaluate(
         if progress:
             progress(done, len(chosen))
         try:
-            true = read_labels(known.label, organs)
+            true = rules.read_truth(known.label, organs)
         except UserError as error:
             refused[case] = _named(error, case, known.label)
             continue
         predicted = None
         if case in predictions:
             try:
-                predicted = _read_prediction(predictions[case], true.grid, organs)
+                predicted = rules.read_prediction(predictions[case], true.grid, organs)
             except UserError as error:
                 refused[case] = _named(error, case, predictions[case])
         if predicted is None:
             missing.append(case)
-        scores = rules(predicted, true, _annotated(known, true), organs)
-        cases.append(CaseScores(case, scores, known.sequence, known.domain))
+        speaks_of = fixed if fixed is not None else _annotated(known, true)
+        scores = rules(predicted, true, speaks_of, organs)
+        cases.append(CaseScores(case, scores, known.sequence, known.domain, known.patient))
     if progress:
         progress(len(chosen), len(chosen))
     if refused and len(missing) == len(cases):
@@ -102,10 +108,6 @@ def _choose(
             allowed=_few(chosen or truths),
         )
     return chosen
-
-
-def _read_prediction(path: Path, grid: Grid, organs: OrganSet) -> Segmentation:
-    return on_grid_of(read_labels(path, organs), grid)
 
 
 def _annotated(known: Truth, labels: Segmentation) -> frozenset[int]:

@@ -16,7 +16,6 @@ areas are those of the surface Dice as it is commonly computed (Nikolov et al. 2
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from functools import lru_cache
 
 import numpy as np
@@ -47,19 +46,24 @@ def _area_vectors() -> NDArray[np.float64]:
     A triangle's component along an axis is its area seen along that axis, and so scales with the
     other two sides of the cube.
     """
-    table = np.zeros((256, _MOST_TRIANGLES, 3))
+    corners = np.zeros((256, _MOST_TRIANGLES, 3, 3))  # of triangles without area
     for code in range(1, 255):
         inside = {corner for n, corner in enumerate(CORNERS) if code >> n & 1}
-        minority = inside if len(inside) <= 4 else set(CORNERS) - inside
-        triangles = [t for polygon in _polygons(minority) for t in _split(polygon)]
-        for n, (a, b, c) in enumerate(triangles):
-            table[code, n] = np.abs(np.cross(b - a, c - a)) / 2
+        if len(inside) <= 4:
+            triangles = [t for polygon in _polygons(inside) for t in _split(polygon)]
+            corners[code, : len(triangles)] = triangles
+            if len(inside) < 4:
+                corners[255 - code] = corners[code]
+    a, b, c = np.moveaxis(corners, 2, 0)
+    table = np.asarray(np.abs(np.cross(b - a, c - a)) / 2)
     table.setflags(write=False)
     return table
 
 
-def _faces() -> Iterator[tuple[Corner, ...]]:
+@lru_cache(maxsize=1)
+def _faces() -> tuple[tuple[Corner, ...], ...]:
     """The corners of each face, going round."""
+    faces = []
     for axis in range(3):
         for side in (0, 1):
             ring = []
@@ -67,7 +71,8 @@ def _faces() -> Iterator[tuple[Corner, ...]]:
                 corner = [a, b]
                 corner.insert(axis, side)
                 ring.append((corner[0], corner[1], corner[2]))
-            yield tuple(ring)
+            faces.append(tuple(ring))
+    return tuple(faces)
 
 
 def _polygons(cut_off: set[Corner]) -> list[NDArray[np.float64]]:

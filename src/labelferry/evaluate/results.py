@@ -1,54 +1,24 @@
-"""What an evaluation found: scores, means, and their files."""
+"""What an evaluation found: scores, means with their intervals, and their files."""
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from labelferry.files import write_json, write_text
+from labelferry.errors import UserError
+from labelferry.evaluate.scores import METRICS, UNDEFINED, ZERO, CaseScores, Score
+from labelferry.evaluate.statistics import Interval, interval
+from labelferry.evaluate.tables import flare_table, long_table
+from labelferry.files import read_json, write_json, write_text
+
+__all__ = ["UNDEFINED", "ZERO", "CaseScores", "Evaluation", "Score", "read_evaluation"]
 
 SCHEMA_VERSION = 1
-CSV_COLUMNS = ("case", "sequence", "domain", "organ", "dsc", "nsd")
-
-
-@dataclass(frozen=True)
-class Score:
-    """DSC and NSD in [0, 1]; None where they are undefined and left out of every mean."""
-
-    dsc: float | None
-    nsd: float | None
-
-    def to_json(self) -> dict[str, float | None]:
-        """``{"dsc": …, "nsd": …}``, null where undefined."""
-        return {"dsc": self.dsc, "nsd": self.nsd}
-
-
-UNDEFINED = Score(None, None)
-ZERO = Score(0.0, 0.0)
-
-
-@dataclass(frozen=True)
-class CaseScores:
-    """The scores of one case, organ by organ (by name); only the organs that it annotates."""
-
-    case: str
-    organs: Mapping[str, Score]
-    sequence: str | None = None
-    domain: str | None = None
-
-    def to_json(self) -> dict[str, Any]:
-        """The case as it stands in the JSON file."""
-        known = {"sequence": self.sequence, "domain": self.domain}
-        return {
-            "case": self.case,
-            **{key: value for key, value in known.items() if value},
-            "organs": {name: score.to_json() for name, score in self.organs.items()},
-        }
+ALL = "all"
+"""What the mean over organs is called among those of the organs."""
 
 
 @dataclass(frozen=True)
@@ -100,6 +70,16 @@ class Evaluation:
             found[name] = (_mean(_organ_means(chosen, self.organ_names).values()), len(chosen))
         return found
 
+    @cached_property
+    def intervals(self) -> dict[str, dict[str, Interval]]:
+        """Organ (or ``all``) → dsc and nsd → mean with its 95 % bootstrap interval."""
+        return {
+            name or ALL: {
+                metric: interval(self.cases, metric, organ=name) for metric in ("dsc", "nsd")
+            }
+            for name in (None, *self.organs)
+        }
+
     @property
     def is_complete(self) -> bool:
         """Whether every case had a usable prediction and a usable truth."""
@@ -116,27 +96,29 @@ class Evaluation:
             "refused": dict(self.refused),
             "cases": [case.to_json() for case in self.cases],
             "mean": {
-                "all": self.mean.to_json(),
-                **{name: score.to_json() for name, score in self.organs.items()},
+                name: {"dsc": score.dsc, "nsd": score.nsd, "hd95_mm": score.hd95_mm}
+                for name, score in {ALL: self.mean, **self.organs}.items()
+            },
+            "intervals": {
+                name: {metric: found.to_json() for metric, found in metrics.items()}
+                for name, metrics in self.intervals.items()
             },
         }
         if self.domains:
             value["domains"] = {
-                name: {**score.to_json(), "n_cases": count}
+                name: {"dsc": score.dsc, "nsd": score.nsd, "n_cases": count}
                 for name, (score, count) in self.domains.items()
             }
         return value
 
     def to_csv(self) -> str:
-        """One row for each case and organ; an undefined score is an empty field."""
-        stream = io.StringIO()
-        writer = csv.writer(stream, lineterminator="\n")
-        writer.writerow(CSV_COLUMNS)
-        for case in self.cases:
-            for name, score in case.organs.items():
-                # the csv module writes None as an empty field
-                writer.writerow((case.case, case.sequence, case.domain, name, score.dsc, score.nsd))
-        return stream.getvalue()
+        """One row for each case and organ; after ``flare24``, the columns of the official script.
+
+        An undefined score is an empty field.
+        """
+        if self.protocol == "flare24":
+            return flare_table(self.cases, tuple(self.organs))
+        return long_table(self.cases)
 
     def write_json(self, path: Path) -> None:
         """Write :meth:`to_json` atomically."""
@@ -145,6 +127,47 @@ class Evaluation:
     def write_csv(self, path: Path) -> None:
         """Write :meth:`to_csv` atomically."""
         write_text(path, self.to_csv())
+
+
+def read_evaluation(path: Path) -> Evaluation:
+    """Read back what :meth:`Evaluation.write_json` wrote.
+
+    Means and intervals are computed anew from the cases. Raises ``UserError`` for a file that is
+    missing, of another schema, or no evaluation.
+    """
+    value = read_json(path, schema=SCHEMA_VERSION)
+    try:
+        cases = tuple(_case(row) for row in value["cases"])
+        named = [*value["mean"], *(name for case in cases for name in case.organs)]
+        return Evaluation(
+            protocol=str(value["protocol"]),
+            organ_names=tuple(name for name in dict.fromkeys(named) if name != ALL),
+            cases=cases,
+            missing=tuple(value["missing"]),
+            extra=tuple(value["extra"]),
+            refused=dict(value["refused"]),
+        )
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise UserError(
+            "this is not a file of scores",
+            path=path,
+            seen=f"{type(error).__name__}: {error}",
+            fix="make it with 'labelferry evaluate … --json'",
+        ) from error
+
+
+def _case(row: Mapping[str, Any]) -> CaseScores:
+    scores = {
+        # a file of before HD95 and volumes has two of the metrics
+        str(name): Score(*(_number(found.get(metric)) for metric in METRICS))
+        for name, found in row["organs"].items()
+    }
+    about = {key: row.get(key) for key in ("sequence", "domain", "patient")}
+    return CaseScores(str(row["case"]), scores, **about)
+
+
+def _number(value: Any) -> float | None:
+    return None if value is None else float(value)
 
 
 def _organ_means(cases: Iterable[CaseScores], names: Iterable[str]) -> dict[str, Score]:
@@ -156,11 +179,11 @@ def _organ_means(cases: Iterable[CaseScores], names: Iterable[str]) -> dict[str,
 
 
 def _mean(scores: Iterable[Score]) -> Score:
-    """Mean of the defined values of each score; None where there is none."""
+    """Mean of the defined values of each score but the volumes; None where there is none."""
     chosen = list(scores)
-    dsc = [score.dsc for score in chosen if score.dsc is not None]
-    nsd = [score.nsd for score in chosen if score.nsd is not None]
-    return Score(
-        sum(dsc) / len(dsc) if dsc else None,
-        sum(nsd) / len(nsd) if nsd else None,
-    )
+
+    def mean(metric: str) -> float | None:
+        values = [value for score in chosen if (value := score.value(metric)) is not None]
+        return sum(values) / len(values) if values else None
+
+    return Score(mean("dsc"), mean("nsd"), mean("hd95_mm"))

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from labelferry.errors import UserError
+from labelferry.io.names import patient_and_sequence
 from labelferry.io.nifti import is_nifti, stem
 from labelferry.organs import OrganSet
 
@@ -24,6 +25,7 @@ class Truth:
     """Organ ids; None where nothing says it: then those that the label map holds."""
     sequence: str | None = None
     domain: str | None = None
+    patient: str | None = None
 
 
 def find_files(path: Path) -> dict[str, Path]:
@@ -47,10 +49,11 @@ def find_files(path: Path) -> dict[str, Path]:
 def find_truth(path: Path, organs: OrganSet) -> dict[str, Truth]:
     """The truth of every case of a folder, or of one file, by case id in alphabetical order.
 
-    A ``cohort.csv`` in the folder says what each label map annotates, its sequence and its domain.
-    A label map that the table does not name, or whose ``annotated`` is empty, annotates the organs
-    that it holds. Where the folder itself holds no label map, those that the table names are taken
-    (as in a source folder with its ``labels/``).
+    A ``cohort.csv`` in the folder says what each label map annotates, its sequence, its domain and
+    its patient; without it, the patient is read from the file name. A label map that the table does
+    not name, or whose ``annotated`` is empty, annotates the organs that it holds. Where the folder
+    itself holds no label map, those that the table names are taken (as in a source folder with its
+    ``labels/``).
     """
     rows = _read_table(path if path.is_dir() else path.parent, organs)
     listed = [row.label for row in rows if row.label.is_file()]
@@ -59,10 +62,27 @@ def find_truth(path: Path, organs: OrganSet) -> dict[str, Truth]:
     else:
         files = find_files(path)
     about = {row.case: row for row in rows} | {stem(row.label): row for row in rows}
-    return {
-        case: replace(about.get(case, Truth(case, files[case])), case=case, label=files[case])
-        for case in sorted(files)
-    }
+    found = {}
+    for case in sorted(files):
+        row = about.get(case, Truth(case, files[case]))
+        patient = row.patient or patient_and_sequence(case)[0]
+        found[case] = replace(row, case=case, label=files[case], patient=patient)
+    return found
+
+
+def organ_ids(words: Iterable[str | int], organs: OrganSet) -> frozenset[int]:
+    """The ids of organs given by name or id, such as ``("liver", "3", 5)``.
+
+    Raises ``UserError`` for an unknown id, for an unknown name with the nearest one, and for none.
+    """
+    found = set()
+    for word in words:
+        text = str(word).strip()
+        if text:
+            found.add(organs[int(text)].id if text.isdecimal() else organs.named(text).id)
+    if not found:
+        raise UserError("no organ is given", allowed=", ".join(organs.names))
+    return frozenset(found)
 
 
 def _by_case(files: Iterable[Path]) -> dict[str, Path]:
@@ -91,8 +111,10 @@ def _read_table(folder: Path, organs: OrganSet) -> list[Truth]:
         case = row["case"].strip()
         label = row.get("label", "").strip() or f"{case}.nii.gz"
         annotated = _ids(row.get("annotated", ""), organs, table, number)
-        sequence, domain = (row.get(key, "").strip() or None for key in ("sequence", "domain"))
-        found.append(Truth(case, folder / label, annotated, sequence, domain))
+        sequence, domain, patient = (
+            row.get(key, "").strip() or None for key in ("sequence", "domain", "patient")
+        )
+        found.append(Truth(case, folder / label, annotated, sequence, domain, patient))
     return found
 
 

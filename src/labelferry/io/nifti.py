@@ -86,6 +86,9 @@ def read_labels(path: Path, organs: OrganSet) -> Segmentation:
     hold, raise ``UserError`` naming the file and at most some tens of values.
     """
     nii, data = _load(path)
+    if data.dtype.kind in "iu" and data.min() >= 0 and data.max() <= len(organs):
+        # nothing to complain of: no need to sort all voxels
+        return Segmentation(data.astype(np.uint8), _grid(nii, data.shape, path))
     values = np.unique(data)
     rounded = np.round(values)
     with np.errstate(invalid="ignore"):  # infinite values differ from themselves, too
@@ -114,6 +117,29 @@ def read_labels(path: Path, organs: OrganSet) -> Segmentation:
         )
     array = np.round(data).astype(np.uint8)
     return Segmentation(array, _grid(nii, array.shape, path))
+
+
+def read_bytes(path: Path) -> Segmentation:
+    """Read a label map as unsigned bytes: every value is cut, not rounded, and nothing is checked.
+
+    For the scores of a challenge whose script reads so. Values are scaled by the header's slope and
+    intercept, cut towards 0 and taken modulo 256; what is not finite is 0. The grid has the voxel
+    sizes of the header (``pixdim``) and no position: sform and qform are not looked at.
+    """
+    nii, data = _load(path)
+    array = np.empty(data.shape, np.uint8, order="F")
+    for z in range(data.shape[2]):  # slice by slice: wide values would need eight times the memory
+        plane = data[:, :, z]
+        if plane.dtype.kind == "f":
+            plane = np.where(np.isfinite(plane) & (np.abs(plane) < 2**62), plane, 0)
+            plane = plane.astype(np.int64)
+        array[:, :, z] = plane.astype(np.uint8)
+    sizes = [abs(float(size)) for size in nii.header.get_zooms()[:3]]
+    affine = np.diag([*(sizes + [1.0] * 3)[:3], 1.0])
+    try:
+        return Segmentation(array, Grid(array.shape, affine))
+    except UserError as error:
+        raise UserError(error.what, path=path, seen=error.seen, allowed=error.allowed) from error
 
 
 def write_volume(path: Path, volume: Volume) -> None:
