@@ -122,6 +122,18 @@ def test_outputs_that_would_harm_are_refused(tmp_path: Path) -> None:
         output_paths([one, tmp_path / "b.nii"], one)
 
 
+def test_a_place_without_the_right_to_write_is_refused_early(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "locked").mkdir()
+    monkeypatch.setattr("os.access", lambda path, mode: Path(path).name != "locked")
+    one = tmp_path / "a.nii.gz"
+    for output in ("locked", "locked/deep/down", "locked/labels.nii.gz"):
+        with pytest.raises(UserError, match=r"written.*locked\)"):
+            output_paths([one], tmp_path / output)
+    assert output_paths([one], tmp_path / "free")
+
+
 def test_the_command(
     cohort: Path,
     fake_model: Make,

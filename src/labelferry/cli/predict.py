@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from labelferry.errors import EXIT_DONE, EXIT_INPUT, EXIT_PARTIAL, UserError
+from labelferry.errors import EXIT_DONE, EXIT_INPUT, EXIT_PARTIAL
 from labelferry.predict.config import Export, PredictConfig
 
 
@@ -32,10 +32,16 @@ def predict(
         fast, exact (as nnU-Net resamples), or paper (sigmoid, threshold, resample).
     """
     from labelferry.cli.console import TerminalEvents, console, error_console
-    from labelferry.predict.files import FAILURES, find_images, output_paths, predict_files
+    from labelferry.predict.files import (
+        FAILURES,
+        find_images,
+        keep_out,
+        output_paths,
+        predict_files,
+    )
 
     images = find_images(input)
-    _keep_out(input, output)
+    keep_out(input, output)
     places = output_paths(images, output)
     from labelferry.predict.predictor import load_model
 
@@ -57,12 +63,3 @@ def predict(
     if not failures:
         return EXIT_DONE
     return EXIT_PARTIAL if done else EXIT_INPUT
-
-
-def _keep_out(input: Path, output: Path) -> None:
-    """Nothing is written into the user's own folder of images."""
-    inside = output.resolve().is_relative_to(input.resolve())
-    if inside:
-        raise UserError(
-            "the output lies in the input", path=output, seen=input, fix="give another folder"
-        )

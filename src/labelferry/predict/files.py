@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import logging
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -51,8 +52,8 @@ def output_paths(inputs: Sequence[Path], output: Path) -> dict[Path, Path]:
     """Where the labels of each input go.
 
     ``output`` is a file where there is one input and the name says NIfTI, else a folder that gets
-    ``<case id>.nii.gz``. Raises ``UserError`` where two inputs would share a file, or where labels
-    would take the place of an input.
+    ``<case id>.nii.gz``. Raises ``UserError`` where two inputs would share a file, where labels
+    would take the place of an input, and where nothing may be written.
     """
     if len(inputs) == 1 and output.name.lower().endswith(SUFFIXES) and not output.is_dir():
         places = {inputs[0]: output}
@@ -75,7 +76,28 @@ def output_paths(inputs: Sequence[Path], output: Path) -> dict[Path, Path]:
             raise UserError(
                 "the labels would take the place of an input", path=place, fix="give another output"
             )
+    _check_writable(output.parent if output in places.values() else output)
     return places
+
+
+def _check_writable(folder: Path) -> None:
+    """Told before a model is loaded, not when the first labels are lost."""
+    while not folder.exists() and folder != folder.parent:
+        folder = folder.parent
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise UserError(
+            "nothing can be written into this folder",
+            path=folder,
+            fix="give another output, or give this user the right to write there",
+        )
+
+
+def keep_out(input: Path, output: Path) -> None:
+    """Raise ``UserError`` where ``output`` lies in the user's own folder of images."""
+    if output.resolve().is_relative_to(input.resolve()):
+        raise UserError(
+            "the output lies in the input", path=output, seen=input, fix="give another folder"
+        )
 
 
 def predict_files(

@@ -187,12 +187,15 @@ def pack_bundle(folder: Path, zip_path: Path) -> None:
 
 def _skeleton(bundle: Bundle) -> nn.Module:
     """The network without memory for its weights."""
+    # not initialised: drawing numbers for tensors that hold none has torch load its compiler, which
+    # takes longer than the rest of opening a model
     with torch.device("meta"):
         return build_network(
             bundle.network,
             bundle.network.channels_in(bundle.channels),
             bundle.classes,
             spacing=bundle.anatomy.spacing[::-1],
+            initialise=False,
         )
 
 

@@ -19,11 +19,13 @@ def build_network(
     spacing: Sequence[float],
     deep_supervision: bool = False,
     seed: int = 0,
+    initialise: bool = True,
 ) -> nn.Module:
     """A plain convolutional U-Net with He initialisation (Tables 2 and 4), drawn from ``seed``.
 
     Input (B, channels_in, [z,] y, x); output logits (B, classes, [z,] y, x), or with deep
     supervision a list of them from fine to coarse. ``spacing`` in mm, (z, y, x), decides strides.
+    Without ``initialise`` the weights are left as torch makes them, for others to take their place.
     """
     from nnunetv2.utilities.get_network_from_plans import get_network_from_plans
 
@@ -36,7 +38,7 @@ def build_network(
             entry["_kw_requires_import"],
             channels_in,
             classes,
-            allow_init=True,
+            allow_init=initialise,
             deep_supervision=deep_supervision,
         )
     assert isinstance(built, nn.Module)

@@ -1,0 +1,171 @@
+"""What predictions cost in time and memory, and the table of it (paper, Table 8)."""
+
+from __future__ import annotations
+
+import csv
+from dataclasses import asdict, dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from labelferry.errors import UserError
+from labelferry.files import atomic_path, write_json
+from labelferry.predict.config import Export
+from labelferry.predict.files import Failure
+from labelferry.predict.memory import Kind, Sample
+
+SCHEMA = 1
+TIME_TOLERANCE_S = 15.0
+"""The challenge does not rank by time below this (paper 3.1)."""
+MEMORY_TOLERANCE_MB = 4096.0
+"""Nor by memory below this: 4 GB."""
+QUANTITIES = {
+    "seconds": "running time from process start to exit, s",
+    "peak_mb": "largest sample, MB",
+    "area_mb_s": "area under the memory-time curve, MB·s",
+    "sample_sum_mb": "sum of the samples, unscaled, MB ('Total GPU' of Table 8)",
+}
+"""What is measured of each case; the names of ``CaseCost``'s attributes, and of the columns."""
+
+
+@dataclass(frozen=True)
+class CaseCost:
+    """One case, predicted by a process of its own."""
+
+    case: str
+    seconds: float
+    """Wall time from the start of the process to its exit."""
+    samples: tuple[Sample, ...]
+    """Memory over time; at least one."""
+
+    @property
+    def peak_mb(self) -> float:
+        """The largest sample."""
+        return max(sample.mb for sample in self.samples)
+
+    @property
+    def area_mb_s(self) -> float:
+        """Area under the memory-time curve, start to exit: trapezia between the samples, level
+        before the first and after the last; MB·s.
+        """
+        first, last = self.samples[0], self.samples[-1]
+        between = sum(
+            (b.seconds - a.seconds) * (a.mb + b.mb) / 2 for a, b in pairwise(self.samples)
+        )
+        return between + first.seconds * first.mb + (self.seconds - last.seconds) * last.mb
+
+    @property
+    def sample_sum_mb(self) -> float:
+        """Sum of the samples, not multiplied by the interval: what the challenge, and with it
+        Table 8, calls the area; MB. At an interval of 0.1 s about ten times ``area_mb_s``.
+        """
+        return sum(sample.mb for sample in self.samples)
+
+    @property
+    def over_time(self) -> bool:
+        """Slower than the challenge tolerates."""
+        return self.seconds > TIME_TOLERANCE_S
+
+    @property
+    def over_memory(self) -> bool:
+        """More memory at some moment than the challenge tolerates."""
+        return self.peak_mb > MEMORY_TOLERANCE_MB
+
+
+@dataclass(frozen=True)
+class CostSummary:
+    """One quantity over cases; None where there is no case (for ``sd``: fewer than two)."""
+
+    mean: float | None
+    sd: float | None
+    """Sample standard deviation (n - 1)."""
+    p25: float | None
+    p50: float | None
+    p75: float | None
+    n: int
+
+
+@dataclass(frozen=True)
+class CostTable:
+    """All cases of one measurement."""
+
+    cases: tuple[CaseCost, ...]
+    failures: tuple[Failure, ...]
+    """Cases whose process failed; they are in no summary."""
+    device: str
+    """What computed: the GPU's name, or the CPU's."""
+    memory: Kind
+    interval: float
+    """Seconds between two samples."""
+    baseline_mb: float
+    """In use on the device before the first case, and part of every sample; 0 on the CPU."""
+    model: str
+    """What the bundle calls itself."""
+    export: Export
+    version: str
+    """Of labelferry."""
+
+    def summary(self, quantity: str) -> CostSummary:
+        """Mean, standard deviation and quartiles (interpolated linearly) of one of ``QUANTITIES``.
+
+        Raises ``UserError`` for another one.
+        """
+        if quantity not in QUANTITIES:
+            raise UserError("no such quantity", seen=quantity, allowed=", ".join(QUANTITIES))
+        values = np.array([getattr(cost, quantity) for cost in self.cases], np.float64)
+        if not len(values):
+            return CostSummary(None, None, None, None, None, 0)
+        low, middle, high = (float(v) for v in np.percentile(values, (25, 50, 75)))
+        sd = float(values.std(ddof=1)) if len(values) > 1 else None
+        return CostSummary(float(values.mean()), sd, low, middle, high, len(values))
+
+    def to_json(self) -> dict[str, Any]:
+        """Everything, JSON-able; cases by their ids, without any path."""
+        return {
+            "schema_version": SCHEMA,
+            "model": self.model,
+            "device": self.device,
+            "memory": self.memory,
+            "interval_s": self.interval,
+            "baseline_mb": round(self.baseline_mb, 1),
+            "export": self.export,
+            "version": self.version,
+            "tolerance": {"seconds": TIME_TOLERANCE_S, "mb": MEMORY_TOLERANCE_MB},
+            "quantities": QUANTITIES,
+            "summary": {name: _rounded(asdict(self.summary(name))) for name in QUANTITIES},
+            "cases": [_case(cost) for cost in self.cases],
+            "failures": [asdict(failure) for failure in self.failures],
+        }
+
+    def write_json(self, path: Path) -> None:
+        """Write :meth:`to_json` to a file, atomically."""
+        write_json(path, self.to_json())
+
+    def write_csv(self, path: Path) -> None:
+        """One row a case, atomically; a failed case has only its name and the error."""
+        with atomic_path(path) as part, part.open("w", encoding="utf-8", newline="") as stream:
+            columns = ["case", *QUANTITIES, "over_time", "over_memory", "error"]
+            writer = csv.DictWriter(stream, columns)
+            writer.writeheader()
+            for cost in self.cases:
+                row = _case(cost)
+                writer.writerow({name: row[name] for name in columns if name in row})
+            for failure in self.failures:
+                writer.writerow({"case": failure.case, "error": failure.reason})
+
+
+def _case(cost: CaseCost) -> dict[str, Any]:
+    return {
+        "case": cost.case,
+        **_rounded({name: getattr(cost, name) for name in QUANTITIES}),
+        "over_time": cost.over_time,
+        "over_memory": cost.over_memory,
+        "samples_s": [round(sample.seconds, 3) for sample in cost.samples],
+        "samples_mb": [round(sample.mb, 1) for sample in cost.samples],
+    }
+
+
+def _rounded(values: dict[str, Any]) -> dict[str, Any]:
+    return {k: round(v, 3) if isinstance(v, float) else v for k, v in values.items()}
