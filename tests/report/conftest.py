@@ -10,10 +10,13 @@ import pytest
 from labelferry.organs import FLARE, OrganSet
 from labelferry.report.config import ReportConfig
 from labelferry.report.data import (
+    AblationRow,
     CaseScore,
     CaseView,
     DomainRow,
+    Estimate,
     InputRow,
+    OrganValues,
     ProvenanceRow,
     Rejected,
     ReportData,
@@ -30,7 +33,7 @@ GRID = Grid(SHAPE, np.diag([4.0, 4.0, 6.0, 1.0]))
 
 @pytest.fixture
 def small() -> ReportConfig:
-    return ReportConfig(picture_px=80, slices_per_case=4)
+    return ReportConfig(picture_px=80, slices_per_case=4, surface_px=64)
 
 
 @pytest.fixture
@@ -69,6 +72,8 @@ def full(make_case: Callable[..., CaseView]) -> ReportData:
         1,
         "2025-01-02T03:04",
         inputs=(InputRow("Labelled CT", "1", "13 organs"),),
+        outputs=(InputRow("results", "2", "stage <distil>"),),
+        problems=(InputRow("failed cases", "1", "prepare: 1"),),
         trust=(Verdict("T1", "good", "Plausible."), Verdict("", "poor", "Look at each case.")),
         stages=(
             StageRow("teach", "done", 61.0, 900.0, "fine"),
@@ -78,16 +83,30 @@ def full(make_case: Callable[..., CaseView]) -> ReportData:
         cases=(
             make_case("<script>alert(1)</script>", plausibility=1.5, instability=0.02),
             make_case("held", "test", scores={"DSC": 0.5}, plausibility=float("inf")),
+            make_case("kept", "test", scores={"DSC": 0.75, "NSD": 0.5}),
             make_case('t"2', domain="T2", notes="a & b"),
             make_case("ct", "source", "CT"),
         ),
         scores=Scores(
-            (ScoreRow(organ, 0.5, None, 1),),
-            (ScoreRow("T1", 0.5, None, 1),),
-            (CaseScore("held", "T1", organ, 0.5, None),),
+            (ScoreRow(organ, Estimate(0.625, 0.5, 0.75), Estimate(None), 2),),
+            (ScoreRow("T1", Estimate(0.625), Estimate(None), 2),),
+            (CaseScore("held", "T1", organ, 0.5, None), CaseScore("kept", "T1", organ, 0.75, None)),
+            ScoreRow("all", Estimate(0.625), Estimate(None), 2),
         ),
-        rejected=(Rejected("x", None, "empty"), Rejected("y", organ, "implausible")),
-        provenance=(ProvenanceRow("x", organ, "network", "round 1"),),
+        ablation=(
+            AblationRow("Only <CT>", Estimate(0.2, 0.1, 0.3), Estimate(0.1), paper_dsc=0.1532),
+            AblationRow("ASIT", Estimate(0.5), Estimate(0.4), {"T1": 0.55}, note="the <note>"),
+        ),
+        instability=(
+            OrganValues('t"2', "T2", 0.4, {organ: 0.31, "spleen": float("inf")}),
+            OrganValues("<script>alert(1)</script>", "T1", 0.02, {organ: 0.02}),
+        ),
+        plausibility=(OrganValues("x", "T1", float("inf"), {organ: 4.0}),),
+        rejected=(Rejected("x", None, "empty"), Rejected("y", organ, "implausible: z 6 > 5")),
+        provenance=(
+            ProvenanceRow("x", organ, "network", "round 1"),
+            ProvenanceRow("y", "all", "matched", "<x> (same patient)"),
+        ),
         warnings=("mind <this>",),
         config_toml="[a]\nb = '<i>'\n",
         versions={"torch": "2"},

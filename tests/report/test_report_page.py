@@ -15,7 +15,7 @@ import pytest
 from labelferry.organs import FLARE, OrganSet
 from labelferry.report import page
 from labelferry.report.config import ReportConfig
-from labelferry.report.data import CaseView, ProvenanceRow, ReportData
+from labelferry.report.data import CaseView, OrganValues, ProvenanceRow, ReportData
 from labelferry.report.page import render_report, write_report
 
 VOID = {"meta", "link", "img", "input", "br", "path", "use"}
@@ -66,7 +66,7 @@ def test_full_page_is_whole_and_needs_nothing_else(full: ReportData, small: Repo
     text = render_report(full, FLARE, small)
     reader = Reader(text)
     assert not re.search(
-        r"https?:|//[a-z]", re.sub(r"base64,[^\"]*", "", text).split("<script>")[0]
+        r"https?:|//[a-z]", re.sub(r"base64,[^\")]*", "", text).split("<script>")[0]
     )
     ids = [a["id"] for _, a in reader.elements if "id" in a]
     assert len(ids) == len(set(ids))
@@ -78,6 +78,8 @@ def test_full_page_is_whole_and_needs_nothing_else(full: ReportData, small: Repo
                 assert value[1:] in ids, value
         assert not any(name.startswith("on") for name in attributes)
     assert all(picture.get("alt") for picture in reader.all("img"))
+    frames = [a for a in reader.all("div") if (a.get("class") or "").startswith("frame")]
+    assert frames and all(frame["role"] == "img" and frame["aria-label"] for frame in frames)
     assert "Radiological convention" in reader.text
     assert "scored against truth" in reader.text.lower()
 
@@ -100,13 +102,15 @@ def test_names_are_escaped(full: ReportData, small: ReportConfig, two_organs: Or
     assert len(reader.all("script")) == 1
     for name in ("<script>alert(1)</script>", 't"2', "A <b>run</b>", "mind <this>", "<spleen>"):
         assert name in reader.text
-    assert any("<script>alert(1)</script>" in (a["alt"] or "") for a in reader.all("img"))
+    assert any(
+        "<script>alert(1)</script>" in (a.get("aria-label") or "") for a in reader.all("div")
+    )
 
 
 def test_empty_run_says_why_each_section_is_empty(bare: ReportData, small: ReportConfig) -> None:
     text = render_report(bare, FLARE, small)
     sections = text.split("<section ")[1:]
-    assert len(sections) == 11
+    assert len(sections) == 12
     assert all('class="empty"' in section for section in sections)
     assert not Reader(text).all("img")
 
@@ -117,7 +121,7 @@ def test_one_case_and_no_anatomy(
     case = make_case("only")
     case = dataclasses.replace(case, layers={"image": case.layers["image"]})
     reader = Reader(render_report(dataclasses.replace(bare, cases=(case,)), FLARE, small))
-    assert len(reader.all("img")) == 3
+    assert sum((a.get("class") or "").startswith("frame") for a in reader.all("div")) == 3
     assert "1 case shown" in reader.text
 
 
@@ -140,10 +144,10 @@ def test_case_without_layers_stands_in_the_table(bare: ReportData, small: Report
 
 
 def test_long_tables_are_cut_and_say_so(bare: ReportData, small: ReportConfig) -> None:
-    rows = tuple(ProvenanceRow(f"c{i}", "liver", "network") for i in range(9))
+    rows = tuple(ProvenanceRow(f"c{i}", o, "network") for i in range(9) for o in ("liver", "aorta"))
     config = small.model_copy(update={"table_rows": 4})
     text = Reader(render_report(dataclasses.replace(bare, provenance=rows), FLARE, config)).text
-    assert "4 pseudo-labels, one by one (of 9)" in text
+    assert "The first 4 of 9 rows are shown" in text and "liver, aorta" in text
     assert "c3" in text and "c4" not in text
 
 
@@ -167,3 +171,35 @@ def test_written_whole_or_not_at_all(
         write_report(path, bare, FLARE, small)
     assert path.read_text(encoding="utf-8") == before
     assert [p.name for p in path.parent.iterdir()] == ["report.html"]
+
+
+def test_heat_maps_put_the_worst_first_and_are_cut(bare: ReportData, small: ReportConfig) -> None:
+    rows = tuple(OrganValues(f"c{i}", "T1", i / 10, {"liver": i / 10}) for i in range(9))
+    data = dataclasses.replace(bare, instability=rows)
+    config = small.model_copy(update={"heat_rows": 3})
+    text = Reader(render_report(data, FLARE, config)).text
+    assert "The 3 worst of 9 cases" in text
+    assert text.index("c8") < text.index("c7") < text.index("c6") and "c5" not in text
+
+
+def test_surfaces_of_the_best_and_worst(full: ReportData, small: ReportConfig) -> None:
+    text = render_report(full, FLARE, small)
+    pictures = [a["alt"] for a in Reader(text).all("img")]
+    assert "Result of kept as surfaces, from the front" in pictures
+    assert "Truth of held as surfaces, from the back" in pictures and len(pictures) == 8
+    none = small.model_copy(update={"surface_px": 0})
+    assert not Reader(render_report(full, FLARE, none)).all("img")
+
+
+def test_all_shares_are_in_per_cent(full: ReportData, small: ReportConfig) -> None:
+    text = Reader(render_report(full, FLARE, small)).text
+    assert "62.5" in text and "50.0–75.0" in text and "15.3" in text and "0.625" not in text
+
+
+def test_says_whether_truth_ranked_the_cases(
+    bare: ReportData, full: ReportData, small: ReportConfig, make_case: Callable[..., CaseView]
+) -> None:
+    cases = (make_case("a", plausibility=1.0), make_case("b", plausibility=2.0))
+    text = Reader(render_report(dataclasses.replace(bare, cases=cases), FLARE, small)).text
+    assert "No truth was given" in text and "Least plausible" in text
+    assert "By mean DSC" in Reader(render_report(full, FLARE, small)).text

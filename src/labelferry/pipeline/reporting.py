@@ -11,7 +11,8 @@ from typing import Any
 
 from labelferry import __version__
 from labelferry.errors import UserError
-from labelferry.files import read_json
+from labelferry.evaluate.results import Evaluation
+from labelferry.files import read_json, write_text
 from labelferry.io.nifti import is_nifti, read_image, read_labels, stem
 from labelferry.organs import OrganSet
 from labelferry.pipeline import reporttables as tables
@@ -19,8 +20,12 @@ from labelferry.pipeline.manifest import Manifest, renew
 from labelferry.pipeline.prepared import PreparedCase, prepared_cases
 from labelferry.pipeline.runfile import STAGE_NAMES, read_run
 from labelferry.report.data import CaseView, Layer, ReportData
+from labelferry.report.names import CaseNames, NamedCase, NamesBy, name_cases
 from labelferry.report.page import write_report
 from labelferry.volume import Volume, canonical
+
+NAMES_FILE = "cases.csv"
+"""Beside the page: which file is behind a number."""
 
 
 @dataclass(frozen=True)
@@ -41,6 +46,9 @@ class LazyLayers(Mapping[Layer, Volume]):
     def __getitem__(self, key: Layer) -> Volume:
         return canonical(self._readers[key]())
 
+    def __contains__(self, key: object) -> bool:
+        return key in self._readers  # a mapping's own way would read the file
+
     def __iter__(self) -> Iterator[Layer]:
         return iter(self._readers)
 
@@ -48,40 +56,76 @@ class LazyLayers(Mapping[Layer, Volume]):
         return len(self._readers)
 
 
-def report_run(run: Path, scored: Scored | None = None) -> Path:
-    """Write ``report/report.html`` of a run as far as it has come, with scores where given."""
+def report_run(
+    run: Path, scored: Scored | None = None, *, case_names: NamesBy | None = None
+) -> Path:
+    """Write ``report/report.html`` of a run as far as it has come, with scores where given.
+
+    ``case_names`` takes the place of what the run's configuration says (``report.case_names``).
+    Where cases are numbered on the page, ``report/cases.csv`` says which file each number is; only
+    its owner may read it.
+    """
     config, organs = read_run(run)
     evaluation = None
     if scored is not None:
         from labelferry.evaluate import evaluate
 
-        evaluation = evaluate(scored.predictions, scored.truth, organs=organs).to_json()
-    data = collect(run, scored, evaluation)
+        evaluation = evaluate(scored.predictions, scored.truth, organs=organs)
+    names = name_run(run, evaluation, case_names)
+    data = collect(run, scored, evaluation, names)
     path = run / "report" / "report.html"
+    key = path.parent / NAMES_FILE
+    if data.names_file:
+        write_text(key, names.to_csv())
+        key.chmod(0o600)
+    else:
+        key.unlink(missing_ok=True)
     write_report(path, data, organs, config.report)
     renew(path.parent)  # a page made anew is no damage to the stage
     return path
 
 
+def name_run(
+    run: Path, evaluation: Evaluation | None = None, how: NamesBy | None = None
+) -> CaseNames:
+    """Names for every case that the page may speak of: MRI, scored, CT, and those that failed."""
+    config, _ = read_run(run)
+    known = [
+        *(NamedCase(c.id, "target", c.domain) for c in _cases(run, "target")),
+        *(
+            NamedCase(c.case, "test", c.domain or "")
+            for c in (evaluation.cases if evaluation else ())
+        ),
+        *(NamedCase(c, "test", "") for c in (evaluation.refused if evaluation else ())),
+        *(NamedCase(c.id, "source", c.domain) for c in _cases(run, "source")),
+    ]
+    ids = {case.case for case in known}
+    failed = {case for _, manifest in _manifests(run) for case in manifest.failed}
+    known += [NamedCase(case, "failed", "") for case in sorted(failed - ids)]
+    return name_cases(known, how or config.report.case_names)
+
+
 def collect(
-    run: Path, scored: Scored | None = None, evaluation: Mapping[str, Any] | None = None
+    run: Path,
+    scored: Scored | None = None,
+    evaluation: Evaluation | None = None,
+    names: CaseNames | None = None,
 ) -> ReportData:
     """Gather what a run folder holds."""
     config, organs = read_run(run)
-    manifests = {
-        name: manifest
-        for name in STAGE_NAMES
-        if (manifest := Manifest.read(run / name)) is not None
-    }
+    names = names or name_run(run, evaluation)
+    manifests = dict(_manifests(run))
     source, target = _cases(run, "source"), _cases(run, "target")
-    stable = _instability(run)
-    plausible = _plausibility(run)
+    stable, judged = _instability(run), _judged(run)
+    plausible = {case: math.inf if row["z"] is None else row["z"] for case, row in judged.items()}
+    where = {case.id: case.domain for case in target}
     views = [
-        *(_target_view(run, case, organs, stable, plausible) for case in target),
-        *(_source_view(run, case, organs) for case in source),
-        *_test_views(scored, evaluation, organs, {case.id for case in target}),
+        *(_target_view(run, case, organs, stable, plausible, names) for case in target),
+        *_test_views(scored, evaluation, organs, set(where), names),
+        *(_source_view(run, case, organs, names) for case in source),
     ]
     domains = tables.domain_rows(run, target, stable, plausible)
+    space = manifests["translate"].summary.get("space") if "translate" in manifests else None
     return ReportData(
         title=run.resolve().name,
         version=__version__,
@@ -91,20 +135,34 @@ def collect(
         seed=config.seed,
         created=time.strftime("%Y-%m-%d %H:%M", time.gmtime()) + " UTC",
         inputs=tables.input_rows(source, target, organs),
+        outputs=tables.output_rows(run, manifests),
+        problems=tables.problem_rows(run, manifests, evaluation),
         trust=tables.verdicts(domains),
         stages=tuple(
-            tables.stage_row(name, manifests.get(name)) for name in STAGE_NAMES if name != "report"
+            tables.stage_row(name, manifests.get(name), names)
+            for name in STAGE_NAMES
+            if name != "report"
         ),
         domains=domains,
         cases=tuple(views),
-        scores=None if evaluation is None else tables.score_tables(evaluation),
-        rejected=tables.rejected_rows(run, manifests, organs),
-        provenance=tables.provenance_rows(run, organs),
-        warnings=tables.warning_texts(manifests),
+        scores=None if evaluation is None else tables.score_tables(evaluation, names),
+        instability=tables.instability_rows(run, where, organs, names),
+        plausibility=tables.plausibility_rows(judged, where, organs, names),
+        rejected=tables.rejected_rows(run, manifests, organs, names),
+        provenance=tables.provenance_rows(run, organs, names),
+        warnings=tables.warning_texts(manifests, evaluation, names),
         config_toml=tables.as_toml(config.model_dump(mode="json")),
         versions=dict(next(iter(manifests.values())).versions) if manifests else {},
+        names_file=NAMES_FILE if names.numbered else "",
+        fake_space="anatomy space" if space == "anatomy" else "",
         losses=tables.loss_curves(run),
     )
+
+
+def _manifests(run: Path) -> list[tuple[str, Manifest]]:
+    """Those of the stages that are done, in their order."""
+    read = ((name, Manifest.read(run / name)) for name in STAGE_NAMES)
+    return [(name, manifest) for name, manifest in read if manifest is not None]
 
 
 def _cases(run: Path, role: Any) -> tuple[PreparedCase, ...]:
@@ -127,6 +185,7 @@ def _target_view(
     organs: OrganSet,
     stable: Mapping[str, float],
     plausible: Mapping[str, float],
+    names: CaseNames,
 ) -> CaseView:
     pseudo, result = _best_labels(run)
     readers = _prepared_layers(case)
@@ -134,7 +193,7 @@ def _target_view(
         if folder and (folder / f"{case.id}.nii.gz").exists():
             readers[layer] = _labels(folder / f"{case.id}.nii.gz", organs)  # type: ignore[index]
     return CaseView(
-        case.id,
+        names.of(case.id),
         case.domain,
         "target",
         LazyLayers(readers),
@@ -143,13 +202,14 @@ def _target_view(
     )
 
 
-def _source_view(run: Path, case: PreparedCase, organs: OrganSet) -> CaseView:
+def _source_view(run: Path, case: PreparedCase, organs: OrganSet, names: CaseNames) -> CaseView:
     readers = _prepared_layers(case)
     fake = run / "translate" / "fake" / f"{case.id}.nii.gz"
     if fake.exists():
         readers["fake"] = _image(fake)
     readers["truth"] = _labels(case.file("label"), organs)
-    return CaseView(case.id, case.domain, "source", LazyLayers(readers))
+    name = names.of(case.id, source=True)
+    return CaseView(name, case.domain, "source", LazyLayers(readers))
 
 
 def _prepared_layers(case: PreparedCase) -> dict[Layer, Callable[[], Volume]]:
@@ -166,36 +226,36 @@ def _labels(path: Path, organs: OrganSet) -> Callable[[], Volume]:
 
 def _test_views(
     scored: Scored | None,
-    evaluation: Mapping[str, Any] | None,
+    evaluation: Evaluation | None,
     organs: OrganSet,
     seen: set[str],
+    names: CaseNames,
 ) -> list[CaseView]:
     if scored is None or evaluation is None:
         return []
     views = []
     images = _by_stem(scored.images) if scored.images else {}
     predictions, truths = _by_stem(scored.predictions), _by_stem(scored.truth)
-    for row in evaluation["cases"]:
-        name = row["case"]
+    for row in evaluation.cases:
         readers: dict[Layer, Callable[[], Volume]] = {}
-        if name in images:
-            readers["image"] = _image(images[name])
-        if name in predictions:
-            readers["result"] = _labels(predictions[name], organs)
-        if name in truths:
-            readers["truth"] = _labels(truths[name], organs)
-        layers = LazyLayers(readers if "image" in readers else {})
+        if row.case in images:
+            readers["image"] = _image(images[row.case])
+        if row.case in predictions and row.case not in evaluation.missing:
+            readers["result"] = _labels(predictions[row.case], organs)
+        if row.case in truths:
+            readers["truth"] = _labels(truths[row.case], organs)
         means = {
-            label: tables.mean(organ[key] for organ in row["organs"].values())
-            for label, key in (("DSC", "dsc"), ("NSD", "nsd"))
+            label: tables.mean(getattr(score, label.lower()) for score in row.organs.values())
+            for label in ("DSC", "NSD")
         }
+        note = "its image, without label, was in the target cohort" if row.case in seen else ""
         views.append(
             CaseView(
-                name,
-                str(row.get("domain") or ""),
+                names.of(row.case),
+                row.domain or "",
                 "test",
-                layers,
-                notes="its image, without label, was in the target cohort" if name in seen else "",
+                LazyLayers(readers),
+                notes=note,
                 scores={k: v for k, v in means.items() if v is not None},
             )
         )
@@ -220,10 +280,11 @@ def _instability(run: Path) -> dict[str, float]:
     return {k: math.inf if v["case"] is None else v["case"] for k, v in rows.items()}
 
 
-def _plausibility(run: Path) -> dict[str, float]:
+def _judged(run: Path) -> Mapping[str, Any]:
+    """Case → what the prior says of it, by the last stage that made labels."""
     for stage in ("distil", "refine", "match", "teach"):
         path = run / stage / "plausibility.json"
         if path.exists():
-            rows = read_json(path, schema=1)["cases"]
-            return {k: math.inf if v["z"] is None else v["z"] for k, v in rows.items()}
+            found: Mapping[str, Any] = read_json(path, schema=1)["cases"]
+            return found
     return {}

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import math
 import statistics
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from labelferry.evaluate.results import Evaluation
+from labelferry.evaluate.statistics import interval
 from labelferry.files import read_json
 from labelferry.organs import OrganSet
 from labelferry.pipeline.manifest import Manifest
@@ -16,6 +19,7 @@ from labelferry.report.data import (
     CaseScore,
     DomainRow,
     InputRow,
+    OrganValues,
     ProvenanceRow,
     Rejected,
     ScoreRow,
@@ -23,6 +27,8 @@ from labelferry.report.data import (
     StageRow,
     Verdict,
 )
+from labelferry.report.names import CaseNames
+from labelferry.report.words import count
 
 # medians of z: true labels of the source lie near 1.5; see docs/explanation/trust.md
 _GOOD, _POOR = 2.0, 3.5
@@ -112,7 +118,7 @@ def input_rows(
     return tuple(rows)
 
 
-def stage_row(name: str, manifest: Manifest | None) -> StageRow:
+def stage_row(name: str, manifest: Manifest | None, names: CaseNames) -> StageRow:
     """One stage of the run."""
     if manifest is None:
         return StageRow(name, "not run")
@@ -121,42 +127,135 @@ def stage_row(name: str, manifest: Manifest | None) -> StageRow:
         "partial" if manifest.failed else "done",
         manifest.seconds,
         manifest.peak_memory_mb,
-        str(manifest.summary.get("text", "")),
+        names.scrub(str(manifest.summary.get("text", ""))),
     )
 
 
-def score_tables(evaluation: Mapping[str, Any]) -> Scores:
-    """Scores per organ, domain and case, from the JSON of ``evaluate``."""
-    cases = [
-        CaseScore(row["case"], str(row.get("domain") or ""), organ, value["dsc"], value["nsd"])
-        for row in evaluation["cases"]
-        for organ, value in row["organs"].items()
+def output_rows(run: Path, manifests: Mapping[str, Manifest]) -> tuple[InputRow, ...]:
+    """What came out: fake MRI, pseudo-labels, results, models."""
+    rows = []
+    wanted = (
+        ("fake MRI", ("translate/fake",)),
+        ("pseudo-labels", ("refine/labels", "match/labels", "teach/labels")),
+        ("results", ("distil/labels",)),
+    )
+    for name, folders in wanted:
+        folder = next((f for f in folders if (run / f).is_dir()), None)
+        if folder is not None:
+            made = sum(not p.name.startswith(".") for p in (run / folder).glob("*.nii.gz"))
+            rows.append(InputRow(name, str(made), f"stage {folder.split('/')[0]}"))
+    models = [
+        f"{kind} ({stage})"
+        for kind, stage in (("teacher", "teach"), ("refined", "refine"), ("small", "distil"))
+        if stage in manifests and (run / stage / "model").is_dir()
     ]
+    if models:
+        rows.append(InputRow("models", str(len(models)), ", ".join(models)))
+    return tuple(rows)
+
+
+def problem_rows(
+    run: Path, manifests: Mapping[str, Manifest], evaluation: Evaluation | None
+) -> tuple[InputRow, ...]:
+    """What failed or was left out."""
+    rows = []
+    failed = {name: len(m.failed) for name, m in manifests.items() if m.failed}
+    if failed:
+        told = ", ".join(f"{name}: {n}" for name, n in failed.items())
+        rows.append(InputRow("failed cases", str(sum(failed.values())), told))
+    path = run / "refine" / "selection.json"
+    if path.exists():
+        decisions = read_json(path, schema=1)["cases"]
+        whole = sum(not d["organs"] for d in decisions)
+        organs = sum(len(d["reasons"]) for d in decisions if d["organs"])
+        if whole or organs:
+            detail = f"{count(whole, 'whole case')} of {len(decisions)}"
+            rows.append(InputRow("organ labels left out", str(organs), f"and {detail}"))
+    missing = (
+        manifests["prepare"].summary.get("missing_organs", []) if "prepare" in manifests else []
+    )
+    if missing:
+        rows.append(InputRow("organs without a label", str(len(missing)), ", ".join(missing)))
+    if evaluation is not None and evaluation.missing:
+        detail = "they count 0 in the scores"
+        rows.append(InputRow("scored without a prediction", str(len(evaluation.missing)), detail))
+    if evaluation is not None and evaluation.refused:
+        rows.append(InputRow("files refused", str(len(evaluation.refused)), "see the warnings"))
+    return tuple(rows)
+
+
+def score_tables(evaluation: Evaluation, names: CaseNames) -> Scores:
+    """Scores per organ, domain and case, the means with their intervals over patients."""
+    cases = tuple(
+        CaseScore(names.of(row.case), row.domain or "", organ, value.dsc, value.nsd)
+        for row in evaluation.cases
+        for organ, value in row.organs.items()
+    )
     organs = [
-        ScoreRow(
-            name,
-            value["dsc"],
-            value["nsd"],
-            sum(c.organ == name and c.dsc is not None for c in cases),
-        )
-        for name, value in evaluation["mean"].items()
-        if name != "all"
+        _score_row(organ, evaluation.cases, organ)
+        for organ in evaluation.organ_names
+        if organ in evaluation.organs
     ]
-    domains = []
-    for domain in sorted({c.domain for c in cases}):
-        of = [c for c in cases if c.domain == domain and c.dsc is not None]
-        domains.append(
-            ScoreRow(domain or "all", mean(c.dsc for c in of), mean(c.nsd for c in of), len(of))
+    domains = [
+        _score_row(domain, [row for row in evaluation.cases if row.domain == domain])
+        for domain in sorted({row.domain for row in evaluation.cases if row.domain})
+    ]
+    overall = _score_row("all", evaluation.cases)
+    return Scores(tuple(organs), tuple(domains), cases, overall)
+
+
+def _score_row(name: str, cases: Sequence[Any], organ: str | None = None) -> ScoreRow:
+    dsc, nsd = (interval(cases, metric, organ=organ) for metric in ("dsc", "nsd"))
+    return ScoreRow(name, dsc, nsd, dsc.cases)
+
+
+def instability_rows(
+    run: Path, domains: Mapping[str, str], organs: OrganSet, names: CaseNames
+) -> tuple[OrganValues, ...]:
+    """u of eq. 7 per case and organ; nothing where only one round was made."""
+    path = run / "refine" / "selection.json"
+    if not path.exists():
+        return ()
+    return tuple(
+        OrganValues(
+            names.of(case),
+            domains.get(case, ""),
+            _known(row["case"]),
+            {organs[int(key)].name: _known(u) for key, u in row["organs"].items()},
         )
-    return Scores(tuple(organs), tuple(domains), tuple(cases))
+        for case, row in read_json(path, schema=1)["instability"].items()
+    )
+
+
+def plausibility_rows(
+    judged: Mapping[str, Any], domains: Mapping[str, str], organs: OrganSet, names: CaseNames
+) -> tuple[OrganValues, ...]:
+    """z per case and organ; infinite for an organ whose label came out empty."""
+    return tuple(
+        OrganValues(
+            names.of(case),
+            domains.get(case, ""),
+            _known(row["z"]),
+            {
+                organs[int(key)].name: _known(value["z"] if value.get("present", True) else None)
+                for key, value in row.get("organs", {}).items()
+            },
+        )
+        for case, row in judged.items()
+    )
+
+
+def _known(value: float | None) -> float:
+    """What JSON holds as null is infinite."""
+    return math.inf if value is None else float(value)
 
 
 def rejected_rows(
-    run: Path, manifests: Mapping[str, Manifest], organs: OrganSet
+    run: Path, manifests: Mapping[str, Manifest], organs: OrganSet, names: CaseNames
 ) -> tuple[Rejected, ...]:
     """Cases and organs that were left out."""
     rows = [
-        Rejected(case, None, f"{name}: {reason}")
+        Rejected(names.of(case), None, f"failed in {name}: {names.scrub(reason)}")
         for name, manifest in manifests.items()
         for case, reason in manifest.failed.items()
     ]
@@ -165,47 +264,49 @@ def rejected_rows(
         for decision in read_json(path, schema=1)["cases"]:
             for key, reason in decision["reasons"].items():
                 organ = None if key == "case" else organs[int(key)].name
-                rows.append(Rejected(decision["case"], organ, reason))
+                # an empty label has no u: that is another fault than a changing one
+                kind = "empty: " if reason.endswith("(empty)") else ""
+                told = kind + names.scrub(reason)
+                rows.append(Rejected(names.of(decision["case"]), organ, told))
     return tuple(rows)
 
 
-def provenance_rows(run: Path, organs: OrganSet) -> tuple[ProvenanceRow, ...]:
+def provenance_rows(run: Path, organs: OrganSet, names: CaseNames) -> tuple[ProvenanceRow, ...]:
     """Where each pseudo-label comes from."""
     rows = []
     for path in sorted((run / "match" / "provenance").glob("*.json")):
         value = read_json(path, schema=1)
+        case = names.of(value["case"])
         if value["from"] is None:
-            rows.append(ProvenanceRow(value["case"], "all", "network", value["reason"]))
+            rows.append(ProvenanceRow(case, "all", "network", names.scrub(value["reason"])))
             continue
         for key, choice in value["organs"].items():
             carried = choice["source"] == "carried"
-            detail = (
-                f"{value['from']} ({value['how']}); {choice['reason']}"
-                if carried
-                else (choice["reason"])
-            )
-            rows.append(
-                ProvenanceRow(
-                    value["case"],
-                    organs[int(key)].name,
-                    "matched" if carried else "network",
-                    detail,
-                )
-            )
+            detail = names.scrub(choice["reason"])
+            if carried:
+                detail = f"{names.of(value['from'])} ({value['how']}); {detail}"
+            origin = "matched" if carried else "network"
+            rows.append(ProvenanceRow(case, organs[int(key)].name, origin, detail))
     return tuple(rows)
 
 
-def warning_texts(manifests: Mapping[str, Manifest]) -> tuple[str, ...]:
-    """What a person should know about the input."""
+def warning_texts(
+    manifests: Mapping[str, Manifest], evaluation: Evaluation | None, names: CaseNames
+) -> tuple[str, ...]:
+    """What a person should know about the input and the scores."""
     prepare = manifests.get("prepare")
-    if prepare is None:
-        return ()
+    summary = prepare.summary if prepare is not None else {}
     notes = [
-        f"{case}: {text}"
-        for case, texts in prepare.summary.get("notes", {}).items()
+        f"{names.of(case)}: {names.scrub(text)}"
+        for case, texts in summary.get("notes", {}).items()
         for text in texts
     ]
-    missing = prepare.summary.get("missing_organs", [])
+    if evaluation is not None:
+        notes += [f"{names.of(c)}: no prediction; it counts 0." for c in evaluation.missing]
+        notes += [f"{names.of(c)}: {names.scrub(t)}" for c, t in evaluation.refused.items()]
+        if evaluation.extra:
+            notes.append(f"{count(len(evaluation.extra), 'prediction')} without truth; not scored.")
+    missing = summary.get("missing_organs", [])
     if missing:
         notes.append(f"No source case annotates {', '.join(missing)}; no model can learn them.")
     return tuple(notes)

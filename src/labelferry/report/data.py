@@ -4,9 +4,46 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, Protocol
 
 from labelferry.volume import Volume
+
+
+class IntervalLike(Protocol):
+    """A mean and its interval, such as ``labelferry.evaluate.statistics.Interval``."""
+
+    @property
+    def mean(self) -> float | None:
+        """None where it is undefined."""
+
+    @property
+    def low(self) -> float | None:
+        """Lower end; None where there is no interval."""
+
+    @property
+    def high(self) -> float | None:
+        """Upper end."""
+
+
+class ComparisonLike(Protocol):
+    """A paired difference, such as ``labelferry.evaluate.statistics.Comparison``."""
+
+    @property
+    def difference(self) -> float | None:
+        """None where it is undefined."""
+
+    @property
+    def low(self) -> float | None:
+        """Lower end of its interval."""
+
+    @property
+    def high(self) -> float | None:
+        """Upper end of its interval."""
+
+    @property
+    def p(self) -> float | None:
+        """p of a paired test; None where it cannot be tested."""
+
 
 Trust = Literal["good", "caution", "poor"]
 DomainRole = Literal["anchor", "follower"]
@@ -80,14 +117,23 @@ class CaseView:
 
 
 @dataclass(frozen=True)
+class Estimate:
+    """The plainest :class:`IntervalLike`."""
+
+    mean: float | None
+    low: float | None = None
+    high: float | None = None
+
+
+@dataclass(frozen=True)
 class ScoreRow:
-    """Mean scores of an organ or of a domain."""
+    """Mean scores of an organ, of a domain, or of all."""
 
     name: str
-    dsc: float | None
-    nsd: float | None
+    dsc: IntervalLike
+    nsd: IntervalLike
     n: int
-    """Number of cases (for an organ) or of case-organ pairs (for a domain) behind the means."""
+    """Number of cases behind the means."""
 
 
 @dataclass(frozen=True)
@@ -108,6 +154,53 @@ class Scores:
     organs: tuple[ScoreRow, ...] = ()
     domains: tuple[ScoreRow, ...] = ()
     cases: tuple[CaseScore, ...] = ()
+    overall: ScoreRow | None = None
+    """The mean over organs of the means over cases."""
+
+
+@dataclass(frozen=True)
+class AblationRow:
+    """One row of the ablation (Table 7). Scores and differences are shares in [0, 1]."""
+
+    name: str
+    dsc: IntervalLike
+    nsd: IntervalLike
+    domains: Mapping[str, float] = field(default_factory=dict)
+    """Domain → mean DSC."""
+    difference: ComparisonLike | None = None
+    """DSC of this row minus that of the row above, on the same cases."""
+    paper_dsc: float | None = None
+    """What the paper prints, as a share: 0.6053, not 60.53."""
+    paper_nsd: float | None = None
+    note: str = ""
+
+    def __post_init__(self) -> None:
+        for value in (self.dsc.mean, self.nsd.mean, self.paper_dsc, self.paper_nsd):
+            if value is not None and not 0 <= value <= 1:
+                raise ValueError(f"row '{self.name}': {value} is no share in [0, 1]")
+
+
+@dataclass(frozen=True)
+class TableView:
+    """A table for the page: numbers that are shares are shown in per cent with one decimal."""
+
+    title: str
+    columns: tuple[str, ...]
+    """The first one heads the names of the rows."""
+    rows: tuple[tuple[str | float | None, ...], ...]
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class OrganValues:
+    """A value per organ of one case: instability u (eq. 7) or implausibility z."""
+
+    case: str
+    domain: str
+    overall: float | None
+    organs: Mapping[str, float]
+    """Organ → value, infinite where its label came out empty; an organ that is not judged is
+    left out."""
 
 
 @dataclass(frozen=True)
@@ -118,6 +211,7 @@ class Rejected:
     organ: str | None
     """None: the whole case."""
     reason: str
+    """Its words before the first colon are the kind that the page counts by."""
 
 
 @dataclass(frozen=True)
@@ -145,16 +239,28 @@ class ReportData:
     created: str
     """ISO date or date and time of the report."""
     inputs: tuple[InputRow, ...] = ()
+    outputs: tuple[InputRow, ...] = ()
+    """What came out."""
+    problems: tuple[InputRow, ...] = ()
+    """What failed or was left out; empty when nothing did."""
     trust: tuple[Verdict, ...] = ()
     stages: tuple[StageRow, ...] = ()
     domains: tuple[DomainRow, ...] = ()
     cases: tuple[CaseView, ...] = ()
     scores: Scores | None = None
+    ablation: tuple[AblationRow, ...] = ()
+    instability: tuple[OrganValues, ...] = ()
+    plausibility: tuple[OrganValues, ...] = ()
     rejected: tuple[Rejected, ...] = ()
     provenance: tuple[ProvenanceRow, ...] = ()
     warnings: tuple[str, ...] = ()
     config_toml: str = ""
     versions: Mapping[str, str] = field(default_factory=dict)
+    names_file: str = ""
+    """File beside the page that says which case is behind a number; empty: cases have their own
+    names."""
+    fake_space: str = ""
+    """Where the fake MRI lives, such as ``anatomy space``; empty: plain intensities."""
     losses: Mapping[str, tuple[tuple[float, float], ...]] | None = None
     """Name → (step, value) pairs. Names with the same part before the first ``/`` share a panel:
     ``translate/cycle`` and ``translate/identity`` are two curves of ``translate``."""

@@ -1,32 +1,25 @@
-"""Pictures of a case: three planes, and a stack of axial slices for the slider.
+"""Pictures of a case: three planes, with a stack of axial slices for the slider.
 
 A grey base (WebP or JPEG) and the organs (PNG with transparency) stay apart, so that the page can
-switch organs on and off. A stack is one tall picture, slice under slice; the page shows a window
-of it.
+lay several label maps over one image and switch organs off. A stack is one tall picture, slice
+under slice; the page shows a window of it.
 """
 
 from __future__ import annotations
 
-import base64
-import io
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
-from pathlib import Path
 from typing import Any
 
-import matplotlib
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw, ImageFont, features
-from scipy import ndimage
 
-from labelferry.organs import OrganSet
+from labelferry.report.colours import RGB
 from labelferry.report.config import ReportConfig
-from labelferry.report.data import CaseView, Layer
+from labelferry.report.data import CaseRole, CaseView, Layer
+from labelferry.report.encode import grey_uri, palette_uri
+from labelferry.report.overlay import draw_base, draw_overlay, palette
 from labelferry.report.planes import (
-    MARKERS,
     NORMAL_AXIS,
     PLANES,
     PlaneName,
@@ -41,14 +34,20 @@ from labelferry.volume import Grid
 
 BASES: tuple[Layer, ...] = ("image", "anatomy", "fake")
 LABELS: tuple[Layer, ...] = ("result", "pseudo_label", "truth")
-"""Organ layers; the first that a case has is shown first and leads the choice of slices."""
-
-FILL_ALPHA = 70
-WEBP_LIMIT = 16383
+"""Organ layers; the first that a case has leads the choice of slices."""
+LESS_QUALITY = 20
+"""By how much anatomy space and fake MRI are coarser: edges cost many bytes and say little."""
 TALLEST = 4
 """A coronal picture is at most this many times as tall as the axial one is long."""
-NUMBERED_PX = 90
-"""Organs of at least this many pixels carry their number, so that colour is not alone."""
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One column of a case: a base, with or without organs on it."""
+
+    title: str
+    base: Layer
+    organs: Layer | None = None
 
 
 @dataclass(frozen=True)
@@ -59,7 +58,7 @@ class PlanePicture:
     width: int
     height: int
     count: int
-    """Number of slices that lie under each other; 1 without a slider."""
+    """Number of slices that lie under each other; 1 but for the axial plane."""
     bases: dict[Layer, str]
     overlays: dict[Layer, str]
 
@@ -68,6 +67,7 @@ class PlanePicture:
 class CasePictures:
     """All pictures of a case."""
 
+    panels: tuple[Panel, ...]
     planes: tuple[PlanePicture, ...]
     start: int
     """Index of the first axial slice shown."""
@@ -79,10 +79,36 @@ class CasePictures:
     """Organ ids in each organ layer."""
 
 
+def case_panels(role: CaseRole, layers: Sequence[Layer]) -> list[Panel]:
+    """The columns of a case, from what went in to the truth."""
+    wanted = (
+        [
+            Panel("CT", "image"),
+            Panel("CT + label", "image", "truth"),
+            Panel("Anatomy space", "anatomy"),
+            Panel("Fake MRI", "fake"),
+            Panel("Fake MRI + label", "fake", "truth"),
+        ]
+        if role == "source"
+        else [
+            Panel("Image", "image"),
+            Panel("Anatomy space", "anatomy"),
+            Panel("Fake MRI", "fake"),
+            Panel("Pseudo-label", "image", "pseudo_label"),
+            Panel("Result", "image", "result"),
+            Panel("Truth", "image", "truth"),
+        ]
+    )
+    return [p for p in wanted if p.base in layers and (p.organs is None or p.organs in layers)]
+
+
 def case_pictures(
-    case: CaseView, organs: OrganSet, config: ReportConfig, slider: bool
+    case: CaseView, colours: Sequence[RGB], config: ReportConfig
 ) -> CasePictures | None:
-    """Draw a case; None when it has no layer at all. Without ``slider`` one axial slice."""
+    """Draw a case; None when it has no layer at all.
+
+    ``colours`` has one colour for each organ; labels beyond it are not drawn.
+    """
     layers = {name: case.layers[name] for name in (*BASES, *LABELS) if name in case.layers}
     if not layers:
         return None
@@ -93,18 +119,19 @@ def case_pictures(
         grid, arrays[name] = placed.grid, placed.array
     assert grid is not None
     greys = {name: to_grey(arrays[name]) for name in BASES if name in arrays}
-    greys = greys or {"image": np.zeros(grid.shape, np.uint8)}
+    if "image" not in greys:  # label maps need something to lie on
+        greys["image"] = np.zeros(grid.shape, np.uint8)
     labels = {name: arrays[name] for name in LABELS if name in arrays}
     lead = next(iter(labels.values()), None)
     middle = centre(lead, grid.shape)
-    slices: tuple[int, ...] = (middle[2],)
-    if slider:
-        slices = slice_indices(lead, grid.shape[2], config.slices_per_case, middle[2])
+    slices = slice_indices(lead, grid.shape[2], config.slices_per_case, middle[2])
     planes = []
     for plane in PLANES:
         at = slices if plane == "axial" else (middle[NORMAL_AXIS[plane]],)
-        planes.append(_draw_plane(plane, at, grid, greys, labels, organs, config))
+        planes.append(_draw_plane(plane, at, grid, greys, labels, colours, config))
+    ids = frozenset(range(1, len(colours) + 1))
     return CasePictures(
+        panels=tuple(case_panels(case.role, (*greys, *labels))),
         planes=tuple(planes),
         start=slices.index(middle[2]),
         heights_mm=tuple(
@@ -112,7 +139,7 @@ def case_pictures(
         ),
         lines=tuple(1 - (k + 0.5) / grid.shape[2] for k in slices),
         present={
-            name: frozenset(int(v) for v in np.unique(array)) & organs.ids
+            name: frozenset(int(v) for v in np.unique(array)) & ids
             for name, array in labels.items()
         },
     )
@@ -124,7 +151,7 @@ def _draw_plane(
     grid: Grid,
     greys: dict[Layer, NDArray[np.uint8]],
     labels: dict[Layer, NDArray[Any]],
-    organs: OrganSet,
+    colours: Sequence[RGB],
     config: ReportConfig,
 ) -> PlanePicture:
     # one scale for the three planes: a millimetre is as long in each of them
@@ -132,140 +159,24 @@ def _draw_plane(
     scale = config.picture_px / max(across, tall / TALLEST)
     wide, high = plane_mm(grid, plane)
     size = max(1, round(wide * scale)), max(1, round(high * scale))
-    text_px = max(9, round(0.042 * config.picture_px))
+    text_px = max(9, round(0.05 * config.picture_px))
+    table, n = palette(colours), len(colours)
     bases = {
-        name: _stack_grey(
-            [draw_base(picture_plane(grey, plane, k), plane, size, text_px) for k in at],
-            config.picture_quality,
+        name: grey_uri(
+            np.concatenate(
+                [draw_base(picture_plane(grey, plane, k), plane, size, text_px) for k in at]
+            ),
+            config.picture_quality - (0 if name == "image" else LESS_QUALITY),
         )
         for name, grey in greys.items()
     }
     overlays = {
-        name: _stack_png(
-            [draw_overlay(picture_plane(array, plane, k), organs, size, text_px) for k in at],
-            organs,
+        name: palette_uri(
+            np.concatenate(
+                [draw_overlay(picture_plane(array, plane, k), n, size, text_px) for k in at]
+            ),
+            table,
         )
         for name, array in labels.items()
     }
     return PlanePicture(plane, *size, len(at), bases, overlays)
-
-
-def draw_base(
-    grey: NDArray[np.uint8], plane: PlaneName, size: tuple[int, int], text_px: int
-) -> NDArray[np.uint8]:
-    """A grey picture of ``size`` (width, height) with the sides of the patient written into it.
-
-    They are part of the picture, not of the page, so that a copied picture keeps them.
-    """
-    picture = Image.fromarray(np.ascontiguousarray(grey)).resize(size, Image.Resampling.BICUBIC)
-    draw = ImageDraw.Draw(picture)
-    marks = MARKERS[plane]
-    texts = (marks.left, marks.right, marks.top, marks.bottom)
-    for text, place in zip(texts, _marker_places(size, text_px), strict=True):
-        draw.text(place, text, 255, _font(text_px), "mm", stroke_width=2, stroke_fill=0)
-    return np.asarray(picture)
-
-
-def _marker_places(size: tuple[int, int], text_px: int) -> tuple[tuple[float, float], ...]:
-    """Middles of the left, right, top and bottom marker."""
-    (width, height), edge = size, 0.75 * text_px
-    return (
-        (edge, height / 2),
-        (width - edge, height / 2),
-        (width / 2, edge),
-        (width / 2, height - edge),
-    )
-
-
-def draw_overlay(
-    labels: NDArray[Any], organs: OrganSet, size: tuple[int, int], text_px: int
-) -> NDArray[np.uint16]:
-    """Palette indices of ``size``: organ i is filled with i and outlined with n + i.
-
-    Each organ's mask is enlarged linearly and the largest share wins, as in ``resample_labels``.
-    2n + 1 is the dark rim of the numbers, 2n + 2 … 2n + 4 their white in three strengths.
-    """
-    n = len(organs)
-    owner = np.zeros(size[::-1], np.uint16)
-    share = np.full(size[::-1], 127, np.uint8)  # below half, background
-    for organ in np.intersect1d(labels, np.arange(1, n + 1)):
-        mask = np.where(labels == organ, 255, 0).astype(np.uint8)
-        grown = np.asarray(Image.fromarray(mask).resize(size, Image.Resampling.BILINEAR))
-        wins = grown > share
-        owner[wins], share[wins] = organ, grown[wins]
-    inner = ndimage.minimum_filter(owner, 3) == ndimage.maximum_filter(owner, 3)
-    drawn = np.where((owner > 0) & ~inner, owner + n, owner).astype(np.uint16)
-    _number(drawn, owner, n, text_px)
-    return drawn
-
-
-def _number(drawn: NDArray[np.uint16], owner: NDArray[np.uint16], n: int, text_px: int) -> None:
-    """Write each larger organ's number into ``drawn``, at its innermost point."""
-    text = Image.new("L", drawn.shape[::-1])
-    pen = ImageDraw.Draw(text)
-    font = _font(max(8, text_px - 3))
-    taken = list(_marker_places(owner.shape[::-1], text_px))
-    for organ, where in enumerate(ndimage.find_objects(owner), start=1):
-        if where is None:
-            continue
-        mask = np.pad(owner[where] == organ, 1)
-        if mask.sum() < NUMBERED_PX:
-            continue
-        depth = ndimage.distance_transform_edt(mask)
-        row, column = np.unravel_index(int(depth.argmax()), depth.shape)
-        place = (where[1].start + float(column) - 1, where[0].start + float(row) - 1)
-        if all(math.dist(place, other) > 1.2 * text_px for other in taken):
-            taken.append(place)
-            pen.text(place, str(organ), 255, font, "mm")
-    white = np.asarray(text, np.uint16)
-    drawn[(ndimage.maximum_filter(white, 3) > 100) & (white < 64)] = 2 * n + 1
-    drawn[white >= 64] = (2 * n + 1 + white // 64)[white >= 64]
-
-
-def palette(organs: OrganSet) -> NDArray[np.uint8]:
-    """Red, green, blue, alpha of each index of :func:`draw_overlay`."""
-    colours = np.array([organ.colour for organ in organs], np.uint8)
-    n = len(organs)
-    table = np.zeros((2 * n + 5, 4), np.uint8)
-    table[1 : n + 1, :3] = table[n + 1 : 2 * n + 1, :3] = colours
-    table[1 : n + 1, 3] = FILL_ALPHA
-    table[n + 1 : 2 * n + 1, 3] = 255
-    table[2 * n + 1] = (0, 0, 0, 150)
-    table[2 * n + 2 :, :3] = 255
-    table[2 * n + 2 :, 3] = (110, 180, 255)
-    return table
-
-
-def _stack_grey(slices: list[NDArray[np.uint8]], quality: int) -> str:
-    picture = Image.fromarray(np.concatenate(slices))
-    stream = io.BytesIO()
-    # WebP is half as large, but has a limit of size and is not in every build of Pillow
-    if features.check("webp") and picture.height <= WEBP_LIMIT:
-        picture.convert("RGB").save(stream, "WEBP", quality=quality, method=2)
-        return _data_uri(stream, "webp")
-    picture.save(stream, "JPEG", quality=quality, optimize=True)
-    return _data_uri(stream, "jpeg")
-
-
-def _stack_png(slices: list[NDArray[np.uint16]], organs: OrganSet) -> str:
-    stacked = np.concatenate(slices)
-    table = palette(organs)
-    stream = io.BytesIO()
-    if len(table) <= 256:
-        picture = Image.fromarray(stacked.astype(np.uint8))
-        picture.putpalette(table[:, :3].tobytes())
-        picture.save(stream, "PNG", optimize=True, transparency=table[:, 3].tobytes())
-    else:  # more organs than a palette holds
-        Image.fromarray(table[stacked]).save(stream, "PNG", optimize=True)
-    return _data_uri(stream, "png")
-
-
-def _data_uri(stream: io.BytesIO, kind: str) -> str:
-    return f"data:image/{kind};base64,{base64.b64encode(stream.getvalue()).decode('ascii')}"
-
-
-@cache
-def _font(size: int) -> ImageFont.FreeTypeFont:
-    # matplotlib ships this font, so the pictures look the same on every machine
-    path = Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans-Bold.ttf"
-    return ImageFont.truetype(str(path), size)

@@ -2,30 +2,32 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import logging
 import math
-from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from labelferry.files import write_text
 from labelferry.organs import OrganSet
-from labelferry.report import words
-from labelferry.report.choice import select_cases
+from labelferry.report import tables, words
+from labelferry.report.ablation import ablation_view
+from labelferry.report.choice import Extremes, find_extremes, select_cases
+from labelferry.report.colours import RGB, organ_colours
 from labelferry.report.config import ReportConfig
-from labelferry.report.data import CaseView, ReportData, Scores
+from labelferry.report.data import CaseView, Layer, ReportData
+from labelferry.report.encode import colour_uri
 from labelferry.report.figures import LABELS, CasePictures, case_pictures
-from labelferry.report.plots import loss_plots, strip_plot
+from labelferry.report.plots import box_plot, loss_plots, strip_plot
+from labelferry.report.render import render
+from labelferry.report.surfaces import VIEWS, View, draw_surfaces, frame_of, organ_surfaces
+from labelferry.volume import Segmentation
 
 log = logging.getLogger(__name__)
+SURFACE_QUALITY = 80
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,7 +38,7 @@ class Card:
     """Index among all cases; the page's anchor."""
     view: CaseView
     pictures: CasePictures | None
-    slider: bool
+    on_top: bool
     missing: tuple[str, ...]
     """Names of the organs that the first organ layer lacks."""
 
@@ -44,6 +46,33 @@ class Card:
     def seen(self) -> frozenset[int]:
         """Ids of the organs in any organ layer."""
         return frozenset().union(*self.pictures.present.values()) if self.pictures else frozenset()
+
+    @property
+    def lead(self) -> str:
+        """The organ layer that ``missing`` speaks of."""
+        present = self.pictures.present if self.pictures else {}
+        return words.LAYER_TITLES[next(iter(present))] if present else ""
+
+
+@dataclass(frozen=True)
+class SurfacePicture:
+    """One label map from one side."""
+
+    title: str
+    view: View
+    uri: str
+    width: int
+    height: int
+
+
+@dataclass(frozen=True, eq=False)
+class Extreme:
+    """A best or worst case with its surfaces."""
+
+    number: int
+    view: CaseView
+    kind: str
+    pictures: tuple[SurfacePicture, ...]
 
 
 def write_report(path: Path, data: ReportData, organs: OrganSet, config: ReportConfig) -> None:
@@ -57,58 +86,44 @@ def write_report(path: Path, data: ReportData, organs: OrganSet, config: ReportC
 
 def render_report(data: ReportData, organs: OrganSet, config: ReportConfig) -> str:
     """The page as text."""
-    shown, sliders = select_cases(data.cases, config)
+    colours = organ_colours(organs)
+    shown, on_top = select_cases(data.cases, config)
     cards = []
     for index in shown:
         view = data.cases[index]
-        pictures = case_pictures(view, organs, config, slider=index in sliders)
-        cards.append(
-            Card(index, view, pictures, index in sliders, _missing(view, pictures, organs))
-        )
+        pictures = case_pictures(view, colours, config)
+        cards.append(Card(index, view, pictures, index in on_top, _missing(pictures, organs)))
     log.debug("report: %d of %d cases shown", len(cards), len(data.cases))
-    script = _asset("page.js")
-    environment = Environment(
-        loader=PackageLoader("labelferry.report", ""),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters.update(
-        number=words.number,
-        sort_key=words.sort_key,
-        duration=words.duration,
-        memory=words.memory,
-        ink_on=words.ink_on,
-    )
-    environment.globals.update(count_of=words.count)
-    return environment.get_template("page.html.j2").render(
+    extremes = find_extremes(data.cases, config.best_and_worst)
+    names = organs.names
+    return render(
+        "page.html.j2",
+        title=data.title,
+        version=data.version,
+        inf=math.inf,
         data=data,
-        organs=organs,
+        organs=tuple(zip(organs, colours, strict=True)),
         config=config,
         cards=cards,
         shown=frozenset(shown),
         galleries=_galleries(cards, [row.domain for row in data.domains]),
         source_cards=[card for card in cards if card.view.role == "source"],
-        label_layers=LABELS,
-        titles=words.LAYER_TITLES,
-        source_titles=words.SOURCE_TITLES,
-        origins=_origins(data),
-        case_scores=_case_scores(data.scores),
+        extremes=_draw_extremes(data.cases, extremes, colours, config),
+        extremes_scored=extremes.scored,
+        ablation=ablation_view(data.ablation),
+        heats=_heats(data, names, config.heat_rows),
+        origins=tables.origin_counts(data.provenance, names),
+        provenance=tables.provenance_groups(data.provenance),
+        rejections=tables.rejection_counts(data.rejected, names),
+        rejected=tables.rejection_groups(data.rejected),
+        case_means=tables.case_means(data.scores.cases if data.scores else ()),
         plots=_plots(data, organs),
         total_seconds=sum(row.seconds or 0 for row in data.stages),
-        style=Markup(_asset("page.css")),
-        script=Markup(script),
-        # the browser runs this very script and nothing else, whatever a name may hold
-        script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode("ascii"),
+        top_memory=max((row.peak_memory_mb or 0 for row in data.stages), default=0),
     )
 
 
-def _asset(name: str) -> str:
-    return resources.files("labelferry.report").joinpath(name).read_text(encoding="utf-8")
-
-
-def _missing(view: CaseView, pictures: CasePictures | None, organs: OrganSet) -> tuple[str, ...]:
+def _missing(pictures: CasePictures | None, organs: OrganSet) -> tuple[str, ...]:
     if pictures is None or not pictures.present:
         return ()
     found = next(iter(pictures.present.values()))
@@ -116,7 +131,7 @@ def _missing(view: CaseView, pictures: CasePictures | None, organs: OrganSet) ->
 
 
 def _galleries(cards: Iterable[Card], order: list[str]) -> list[tuple[str, list[Card], list[Card]]]:
-    """(domain, cards with a slider, cards without): scored first, then the least plausible."""
+    """(domain, cards on top, further cards): scored first, then the least plausible."""
     domains: dict[str, list[Card]] = {}
     for card in cards:
         if card.view.role != "source":
@@ -124,7 +139,8 @@ def _galleries(cards: Iterable[Card], order: list[str]) -> list[tuple[str, list[
     out = []
     for domain in _in_order(domains, order):
         ordered = sorted(domains[domain], key=_worst_first)
-        out.append((domain, [c for c in ordered if c.slider], [c for c in ordered if not c.slider]))
+        top = [card for card in ordered if card.on_top]
+        out.append((domain, top, [card for card in ordered if not card.on_top]))
     return out
 
 
@@ -143,30 +159,57 @@ def _worst_first(card: Card) -> tuple[bool, float, str]:
     )
 
 
-def _origins(data: ReportData) -> tuple[list[str], dict[str, Counter[str]]]:
-    """Names of the origins, and per organ how many pseudo-labels come from each."""
-    table: dict[str, Counter[str]] = {}
-    for row in data.provenance:
-        table.setdefault(row.organ, Counter())[row.origin] += 1
-    return sorted({row.origin for row in data.provenance}), table
-
-
-def _case_scores(scores: Scores | None) -> list[tuple[str, str, float | None, float | None, int]]:
-    """(case, domain, mean DSC, mean NSD, number of organs) of every scored case."""
-    if scores is None:
+def _draw_extremes(
+    cases: Sequence[CaseView], found: Extremes, colours: Sequence[RGB], config: ReportConfig
+) -> list[Extreme]:
+    """The best and worst cases as surfaces."""
+    if config.surface_px == 0:
         return []
-    rows: dict[tuple[str, str], list[tuple[float | None, float | None]]] = {}
-    for row in scores.cases:
-        rows.setdefault((row.case, row.domain), []).append((row.dsc, row.nsd))
-    return [
-        (case, domain, _mean(d for d, _ in values), _mean(n for _, n in values), len(values))
-        for (case, domain), values in rows.items()
+    out = []
+    for kind, indices in (("best", found.best), ("worst", found.worst)):
+        for index in indices:
+            pictures = draw_case_surfaces(cases[index], colours, config.surface_px)
+            out.append(Extreme(index, cases[index], kind, pictures))
+    return out
+
+
+def draw_case_surfaces(
+    case: CaseView, colours: Sequence[RGB], px: int
+) -> tuple[SurfacePicture, ...]:
+    """The label map of a case, and its truth if known, from the front and from the back."""
+    lead = next((name for name in LABELS if name != "truth" and name in case.layers), None)
+    layers: list[Layer] = [
+        name for name in (lead, "truth" if "truth" in case.layers else None) if name
     ]
+    surfaces = {}
+    for name in layers:
+        volume = case.layers[name]
+        labels = Segmentation(volume.array, volume.grid)
+        surfaces[name] = organ_surfaces(labels, len(colours))
+    frame = frame_of([surface for each in surfaces.values() for surface in each])
+    if frame is None:
+        return ()
+    out = []
+    for view in VIEWS:
+        for name in layers:
+            picture = draw_surfaces(surfaces[name], colours, frame, view, px)
+            height, width = picture.shape[:2]
+            uri = colour_uri(picture, SURFACE_QUALITY)
+            out.append(SurfacePicture(words.LAYER_TITLES[name], view, uri, width, height))
+    return tuple(out)
 
 
-def _mean(values: Iterable[float | None]) -> float | None:
-    known = [v for v in values if v is not None and math.isfinite(v)]
-    return sum(known) / len(known) if known else None
+def _heats(data: ReportData, organs: Sequence[str], limit: int) -> list[dict[str, Any]]:
+    """Values per case and organ: instability, then implausibility."""
+    wanted = (
+        ("u", "Instability u per case and organ", data.instability, 3),
+        ("z", "Implausibility z per case and organ", data.plausibility, 1),
+    )
+    return [
+        {"key": key, "title": title, "digits": digits, "heat": found}
+        for key, title, rows, digits in wanted
+        if (found := tables.heat(rows, organs, limit)) is not None
+    ]
 
 
 def _plots(data: ReportData, organs: OrganSet) -> dict[str, Any]:
@@ -181,7 +224,7 @@ def _plots(data: ReportData, organs: OrganSet) -> dict[str, Any]:
                     rows.setdefault(row.organ, []).append((row.domain, value))
             rows = {organ: points for organ, points in rows.items() if points}
             if rows:
-                plots[name] = Markup(strip_plot(rows, name.upper(), unit_range=True))
+                plots[name] = Markup(box_plot(rows, name.upper()))
     labels = {
         "plausibility": "implausibility z (0 is the source's mean)",
         "instability": "instability u (eq. 7)",
@@ -194,8 +237,7 @@ def _plots(data: ReportData, organs: OrganSet) -> dict[str, Any]:
                 group = "scored" if case.role == "test" else "target"
                 spread.setdefault(case.domain, []).append((group, value))
         if spread:
-            order = [row.domain for row in data.domains]
-            ordered = {name: spread[name] for name in _in_order(spread, order)}
-            plots[name] = Markup(strip_plot(ordered, label, unit_range=False))
+            ordered = _in_order(spread, [row.domain for row in data.domains])
+            plots[name] = Markup(strip_plot({name: spread[name] for name in ordered}, label))
     plots["losses"] = [(name, Markup(svg)) for name, svg in loss_plots(data.losses or {})]
     return plots

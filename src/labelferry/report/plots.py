@@ -1,4 +1,4 @@
-"""Plots as inline SVG that takes the page's text colour, so that it suits light, dark and print."""
+"""Plots as inline SVG that takes the page's text colour, so that it suits screen and print."""
 
 from __future__ import annotations
 
@@ -10,8 +10,10 @@ from collections.abc import Mapping, Sequence
 
 import matplotlib
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
+from numpy.typing import NDArray
 
 INK = "#0a0b0c"
 """Stands for the page's text colour; no other part of a plot may use it."""
@@ -20,6 +22,8 @@ COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00")
 MARKS = ("o", "s", "^", "D", "v", "P")
 STYLES = ("-", "--", "-.", ":")
 MAX_POINTS = 400
+MAX_BOX_POINTS = 60
+"""Most values of a box that are drawn one by one."""
 
 Series = Sequence[tuple[float, float]]
 
@@ -56,12 +60,77 @@ def _curves(panel: str, curves: Mapping[str, Series]) -> str:
     return _svg(figure, f"loss-{panel}")
 
 
-def strip_plot(
-    rows: Mapping[str, Sequence[tuple[str, float]]], label: str, *, unit_range: bool
+def box_plot(
+    rows: Mapping[str, Sequence[tuple[str, float]]], label: str, groups: Sequence[str] = ()
 ) -> str:
+    """One box a name over shares in [0, 1], drawn in per cent.
+
+    The box holds the middle half, the bar is the median, the whiskers reach the farthest value
+    within 1.5 box lengths (Tukey). Values are drawn as well, coloured by group, while they are few;
+    else only those beyond the whiskers.
+    """
+    groups = groups or sorted({group for points in rows.values() for group, _ in points})
+    figure = Figure(figsize=(5.4, 0.95 + 0.29 * max(len(rows), 1)), layout="constrained")
+    axes = figure.subplots()
+    few = max((len(points) for points in rows.values()), default=0) <= MAX_BOX_POINTS
+    spots: dict[str, list[tuple[float, float]]] = {group: [] for group in groups}
+    for row, points in enumerate(rows.values()):
+        values = np.array([100 * v for _, v in points if math.isfinite(v)])
+        if not len(values):
+            continue
+        low, high = _box(axes, row, values)
+        for k, (group, value) in enumerate(points):
+            if math.isfinite(value) and (few or not low <= 100 * value <= high):
+                spots[group].append((100 * value, row + 0.24 * (((7 * k) % 5) / 2 - 1)))
+    _marks(axes, spots, size=3.6)
+    axes.set_yticks(range(len(rows)), [_plain(name) for name in rows])
+    axes.set_ylim(len(rows) - 0.5, -0.5)
+    axes.set_xlim(-2, 102)
+    axes.set_xlabel(f"{label}, %")
+    axes.grid(axis="x", color=INK, alpha=0.12, linewidth=0.6)
+    axes.tick_params(axis="y", length=0)
+    if len(groups) > 1:
+        figure.legend(loc="outside upper right", frameon=False, fontsize=8, ncols=len(groups))
+    return _svg(figure, f"box-{label}")
+
+
+def _box(axes: Axes, row: int, values: NDArray[np.float64]) -> tuple[float, float]:
+    """Draw a box with whiskers; returns where the whiskers end."""
+    q1, median, q3 = np.percentile(values, (25, 50, 75))
+    reach = 1.5 * (q3 - q1)
+    low = float(values[values >= q1 - reach].min())
+    high = float(values[values <= q3 + reach].max())
+    for ends in ((low, q1), (q3, high)):
+        axes.plot(ends, [row, row], color=INK, alpha=0.55, linewidth=1, zorder=1)
+    axes.barh(row, q3 - q1, 0.62, q1, color=INK, alpha=0.10, zorder=1)
+    axes.barh(row, q3 - q1, 0.62, q1, fill=False, edgecolor=INK, alpha=0.55, linewidth=0.8)
+    axes.plot([median, median], [row - 0.31, row + 0.31], color=INK, linewidth=2, zorder=3)
+    return low, high
+
+
+def _marks(axes: Axes, spots: Mapping[str, Sequence[tuple[float, float]]], size: float) -> None:
+    """Values by group: another colour and another form of the mark for each."""
+    for number, (group, points) in enumerate(spots.items()):
+        if points:
+            xs, ys = zip(*points, strict=True)
+            axes.plot(
+                xs,
+                ys,
+                linestyle="none",
+                marker=MARKS[number % len(MARKS)],
+                markersize=size,
+                markeredgewidth=0,
+                color=COLOURS[number % len(COLOURS)],
+                alpha=0.8,
+                label=_plain(group),
+                zorder=2,
+            )
+
+
+def strip_plot(rows: Mapping[str, Sequence[tuple[str, float]]], label: str) -> str:
     """One row a name, one mark a (group, value), a bar at each row's median.
 
-    Groups differ by colour and by the form of the mark. ``unit_range`` fixes the axis to [0, 1].
+    Groups differ by colour and by the form of the mark.
     Marks are spread by a fixed pattern, not at random: the same data give the same picture.
     """
     groups = sorted({group for points in rows.values() for group, _ in points})
@@ -71,31 +140,14 @@ def strip_plot(
         values = [value for _, value in points if math.isfinite(value)]
         if values:
             axes.plot([np.median(values)] * 2, [row - 0.34, row + 0.34], color=INK, linewidth=1.6)
-    for number, group in enumerate(groups):
-        spots = [
-            (value, row + 0.26 * (((7 * k) % 5) / 2 - 1))
-            for row, points in enumerate(rows.values())
-            for k, (owner, value) in enumerate(points)
-            if owner == group and math.isfinite(value)
-        ]
-        if not spots:
-            continue
-        xs, ys = zip(*spots, strict=True)
-        axes.plot(
-            xs,
-            ys,
-            linestyle="none",
-            marker=MARKS[number % len(MARKS)],
-            markersize=4.5,
-            markeredgewidth=0,
-            color=COLOURS[number % len(COLOURS)],
-            alpha=0.8,
-            label=_plain(group),
-        )
+    spots: dict[str, list[tuple[float, float]]] = {group: [] for group in groups}
+    for row, points in enumerate(rows.values()):
+        for k, (group, value) in enumerate(points):
+            if math.isfinite(value):
+                spots[group].append((value, row + 0.26 * (((7 * k) % 5) / 2 - 1)))
+    _marks(axes, spots, size=4.5)
     axes.set_yticks(range(len(rows)), [_plain(name) for name in rows])
     axes.set_ylim(len(rows) - 0.5, -0.5)
-    if unit_range:
-        axes.set_xlim(-0.02, 1.02)
     axes.set_xlabel(label)
     axes.grid(axis="x", color=INK, alpha=0.12, linewidth=0.6)
     axes.tick_params(axis="y", length=0)

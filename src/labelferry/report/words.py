@@ -7,14 +7,13 @@ import math
 ABSENT = "–"
 
 LAYER_TITLES = {
-    "image": "Image",
-    "anatomy": "Anatomy space",
-    "fake": "Fake MRI",
-    "result": "Result",
-    "pseudo_label": "Pseudo-label",
-    "truth": "Truth",
+    "image": "image",
+    "anatomy": "anatomy space",
+    "fake": "fake MRI",
+    "result": "result",
+    "pseudo_label": "pseudo-label",
+    "truth": "truth",
 }
-SOURCE_TITLES = {**LAYER_TITLES, "image": "CT", "truth": "CT label"}
 
 
 def number(value: float | None, digits: int = 2) -> str:
@@ -24,6 +23,32 @@ def number(value: float | None, digits: int = 2) -> str:
     if math.isinf(value):
         return "∞" if value > 0 else "−∞"
     return f"{value:.{digits}f}"
+
+
+def percent(value: float | None, *, sign: bool = False) -> str:
+    """A share as per cent with one decimal, without the sign ``%``: ``74.6``."""
+    if value is None or not math.isfinite(value):
+        return ABSENT
+    text = f"{100 * value:+.1f}" if sign else f"{100 * value:.1f}"
+    return "0.0" if float(text) == 0 else text.replace("-", "−")
+
+
+def span(low: float | None, high: float | None, *, sign: bool = False) -> str:
+    """An interval of shares in per cent: ``70.1–78.0``, ``−0.3 to +2.1`` with ``sign``.
+
+    Nothing where there is none.
+    """
+    if low is None or high is None:
+        return ""
+    between = " to " if sign else "–"
+    return f"{percent(low, sign=sign)}{between}{percent(high, sign=sign)}"
+
+
+def p_value(p: float | None) -> str:
+    """``p = 0.031``, ``p < 0.001``; nothing where it was not tested."""
+    if p is None or math.isnan(p):
+        return ""
+    return "p < 0.001" if p < 0.001 else f"p = {p:.3f}"
 
 
 def sort_key(value: float | None) -> str:
