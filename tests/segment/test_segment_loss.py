@@ -9,6 +9,7 @@ from labelferry.segment.config import TrainConfig
 from labelferry.segment.loss import (
     PartialLoss,
     PresentDiceLoss,
+    class_weights,
     merge_unannotated,
     resolution_weights,
 )
@@ -88,3 +89,15 @@ def test_dice_of_a_batch_without_organs_is_nothing():
     value = loss(logits, torch.zeros(1, 1, 2, 2))
     value.backward()
     assert float(value.detach()) == 0 and not logits.grad.any()
+
+
+def test_rare_organs_weigh_more():
+    # 900 / 100 voxels: 9^0.5 = 3; 900 / 1: 30, at most 10; organ 4 is nowhere
+    config = TrainConfig(class_weight=2.0, rarity=0.5)
+    weights = class_weights(5, config, {1: 900, 2: 100, 3: 1, 4: 0})
+    assert weights.tolist() == [1.0, 2.0, 6.0, 20.0, 2.0]
+
+
+def test_without_rarity_all_organs_weigh_the_same():
+    weights = class_weights(3, TrainConfig(class_weight=2.0), {1: 900, 2: 1})
+    assert weights.tolist() == [1.0, 2.0, 2.0]

@@ -28,6 +28,7 @@ TRAIN = TrainConfig(
     average=0.9,
     balanced=True,
     curves_p=0.5,
+    rarity=0.5,
     checkpoint_seconds=1e-9,
 )
 
@@ -136,3 +137,10 @@ def test_loss_that_is_not_a_number_is_told(examples, tmp_path):
     wild = TRAIN.model_copy(update={"learning_rate": 1e30, "gradient_clip": 1e30})
     with pytest.raises(UserError, match="not a number"):
         train(examples, tmp_path / "run", wild)
+
+
+def test_voxels_of_each_organ_are_counted(examples, tmp_path):
+    plans = make_plans(NETWORK, (5, 3, 3), 1, batch=2)
+    prepared = load_examples(examples, ORGANS, plans, tmp_path / "cache")
+    # 6×6×3 voxels of the liver; the spleen, 5×5×3, is annotated in the second case alone
+    assert [p.counts for p in prepared] == [{1: 108}, {1: 108, 2: 75}]

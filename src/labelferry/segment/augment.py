@@ -18,11 +18,16 @@ Transform = Callable[..., dict[str, Any]]
 
 
 def build_transforms(
-    patch: Sequence[int], config: TrainConfig, scales: Sequence[Sequence[float]] | None
+    patch: Sequence[int],
+    config: TrainConfig,
+    scales: Sequence[Sequence[float]] | None,
+    *,
+    slices: bool = False,
 ) -> tuple[Transform, tuple[int, ...]]:
     """nnU-Net's training transforms for a patch (z, y, x), and the patch to draw for them.
 
     ``scales`` are the resolutions of the deep supervision targets, relative to the patch.
+    ``slices``: the channels are neighbouring slices of one image, so that one draw holds for all.
     """
     from batchgeneratorsv2.transforms.spatial.spatial import SpatialTransform
     from nnunetv2.training.data_augmentation.compute_initial_patch_size import get_patch_size
@@ -56,6 +61,8 @@ def build_transforms(
         padding_value_seg=-1,
     )
     built.transforms = _tuned(built.transforms, spatial, config)
+    if slices:
+        _draw_once(built.transforms)
     initial = [int(n) for n in get_patch_size(size, rotation, rotation, rotation, (0.85, 1.25))]
     if in_plane:
         initial[0] = size[0]
@@ -74,6 +81,19 @@ def _tuned(transforms: list[Any], spatial: Any, config: TrainConfig) -> list[Any
         elif config.intensity or not isinstance(transform, RandomTransform):
             kept.append(transform)
     return kept
+
+
+def _draw_once(transforms: list[Any]) -> None:
+    """Let every channel have the same brightness, contrast, gamma, blur and resolution.
+
+    A transform that skips single channels is then as rare as it was for an image of one channel.
+    """
+    for random in transforms:
+        inner: Any = getattr(random, "transform", None)
+        if hasattr(inner, "synchronize_channels"):
+            inner.synchronize_channels = True
+            random.apply_probability *= inner.p_per_channel
+            inner.p_per_channel = 1.0
 
 
 @contextmanager

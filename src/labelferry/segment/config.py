@@ -84,6 +84,10 @@ class TrainConfig(BaseModel):
     """Dice only over organs that the batch shows (ours; nnU-Net counts all). Needs batch_dice."""
     class_weight: float = Field(1.0, gt=0)
     """Weight of every organ in the cross-entropy, against 1 for background (ours; paper: 1)."""
+    rarity: float = Field(0.0, ge=0, le=1)
+    """Exponent by which that weight grows for rare organs: times (voxels of the commonest organ /
+    voxels of this one)^rarity, at most 10. Short trainings on noisy labels else give small organs
+    up (ours; paper: 0)."""
     average: float = Field(0.0, ge=0, lt=1)
     """Decay of the averaged weights that are kept at the end; 0 keeps the last ones (ours)."""
     rotation_deg: float = Field(30.0, ge=0)

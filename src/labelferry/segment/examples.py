@@ -48,10 +48,12 @@ class Prepared:
     example: Example
     data: NDArray[np.float32]
     """(c, z, y, x), normalised."""
-    labels: NDArray[np.int8]
+    labels: NDArray[np.int16]
     """(z, y, x); -1 outside the image."""
     locations: dict[int, NDArray[np.int32]]
     """Up to 10,000 voxels (n, 3) of each organ."""
+    counts: dict[int, int]
+    """Number of voxels of each organ."""
     histogram: NDArray[np.float64]
     """Shares of 256 equal bins between the smallest and the largest value of channel 0."""
     range: tuple[float, float]
@@ -135,8 +137,10 @@ def _preprocess(example: Example, organs: OrganSet, plans: dict[str, Any], folde
     data, seg = preprocess_example(channels, labels, plans)
     rng = np.random.default_rng(int(hash_value(example.id)[:8], 16))
     arrays: dict[str, Any] = {}
+    sizes: dict[int, int] = {}
     for organ in sorted(example.annotated):
         found = np.argwhere(seg == organ).astype(np.int32)
+        sizes[organ] = len(found)
         if len(found) > _LOCATIONS_PER_ORGAN:
             found = found[np.sort(rng.choice(len(found), _LOCATIONS_PER_ORGAN, replace=False))]
         if len(found):
@@ -146,6 +150,7 @@ def _preprocess(example: Example, organs: OrganSet, plans: dict[str, Any], folde
         np.save(part / "data.npy", data)
         np.save(part / "labels.npy", seg)
         arrays["histogram"] = counts / counts.sum()
+        arrays["sizes"] = np.array(list(sizes.items()), np.int64).reshape(-1, 2)
         arrays["range"] = np.array([data[0].min(), data[0].max()], np.float64)
         np.savez(part / _ARRAYS, **arrays)
         write_json(part / "example.json", {"schema_version": 1, "id": example.id})
@@ -156,6 +161,7 @@ def _map(example: Example, folder: Path) -> Prepared:
         with np.load(folder / _ARRAYS) as stored:
             histogram, (low, high) = stored["histogram"], stored["range"]
             locations = {int(k): stored[k] for k in stored.files if k.isdecimal()}
+            counts = {int(organ): int(size) for organ, size in stored["sizes"]}
         data = np.load(folder / "data.npy", mmap_mode="r")
         labels = np.load(folder / "labels.npy", mmap_mode="r")
     except (ValueError, EOFError, BadZipFile) as error:
@@ -166,7 +172,7 @@ def _map(example: Example, folder: Path) -> Prepared:
             seen=str(error),
             fix="delete this folder and run again",
         ) from error
-    return Prepared(example, data, labels, locations, histogram, (float(low), float(high)))
+    return Prepared(example, data, labels, locations, counts, histogram, (float(low), float(high)))
 
 
 def _to_zyx(array: NDArray[Any]) -> NDArray[Any]:

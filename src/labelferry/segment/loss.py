@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
 
 from labelferry.segment.config import TrainConfig
 
+_RAREST = 10.0  # a few noisy voxels must not outweigh everything else
 _NEVER = -1e4  # a logit that no softmax gives any weight to, safe in bf16
 
 
@@ -57,13 +58,18 @@ class PresentDiceLoss(nn.Module):
 class PartialLoss(nn.Module):
     """nnU-Net's Dice + cross-entropy over all resolutions, on merged logits."""
 
-    def __init__(self, classes: int, config: TrainConfig, resolutions: int) -> None:
+    def __init__(
+        self,
+        classes: int,
+        config: TrainConfig,
+        resolutions: int,
+        sizes: Mapping[int, int] | None = None,
+    ) -> None:
         super().__init__()
         from nnunetv2.training.loss.compound_losses import DC_and_CE_loss
         from nnunetv2.training.loss.dice import MemoryEfficientSoftDiceLoss
 
-        weight = torch.full((classes,), float(config.class_weight))
-        weight[0] = 1.0
+        weight = class_weights(classes, config, sizes or {})
         self.loss = DC_and_CE_loss(
             {
                 "batch_dice": config.batch_dice,
@@ -71,7 +77,7 @@ class PartialLoss(nn.Module):
                 "do_bg": False,
                 "ddp": False,
             },
-            {"weight": weight if config.class_weight != 1 else None},
+            {"weight": weight if bool((weight != 1).any()) else None},
             weight_ce=1,
             weight_dice=1,
             dice_class=PresentDiceLoss if config.dice_present else MemoryEfficientSoftDiceLoss,
@@ -88,6 +94,21 @@ class PartialLoss(nn.Module):
                 merged = merge_unannotated(output.float(), annotated)
                 total = total + weight * self.loss(merged, target)
         return total
+
+
+def class_weights(classes: int, config: TrainConfig, sizes: Mapping[int, int]) -> Tensor:
+    """Weights of background and organs in the cross-entropy, (classes,).
+
+    ``sizes``: voxels of each organ in the training set. An organ that is nowhere counts as the
+    commonest one.
+    """
+    weight = torch.full((classes,), float(config.class_weight))
+    weight[0] = 1.0
+    largest = max(sizes.values(), default=0)
+    for organ, size in sizes.items():
+        if size:
+            weight[organ] *= min((largest / size) ** config.rarity, _RAREST)
+    return weight
 
 
 def resolution_weights(resolutions: int) -> list[float]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import time
+from collections import Counter
 from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import closing
 from dataclasses import dataclass
@@ -105,10 +106,11 @@ def fit(
     where = torch.device(device)
     network = network.to(where)
     scales = _scales(strides) if config.deep_supervision else None
-    transform, initial = build_transforms(patch, config, scales)
+    transform, initial = build_transforms(patch, config, scales, slices=context > 0)
     sampler = PatchSampler(prepared, initial, config.foreground, config.balanced, context)
     dataset = PatchDataset(sampler, transform, config, classes=classes, seed=seed)
-    loss = PartialLoss(classes, config, len(scales) if scales else 1).to(where)
+    sizes = _sizes(prepared) if config.rarity else {}
+    loss = PartialLoss(classes, config, len(scales) if scales else 1, sizes).to(where)
     state = TrainingState(network, config, folder)
     start = state.resume()
     last_save = time.monotonic()
@@ -310,6 +312,14 @@ def ahead(items: Iterable[Item], slots: int = 2) -> Generator[Item, None, None]:
     finally:
         stop.set()
         thread.join()
+
+
+def _sizes(prepared: Sequence[Prepared]) -> dict[int, int]:
+    """Voxels of each organ in the whole training set."""
+    total: Counter[int] = Counter()
+    for example in prepared:
+        total.update(example.counts)
+    return dict(total)
 
 
 def _scales(strides: Sequence[Sequence[int]]) -> list[list[float]]:
