@@ -13,8 +13,8 @@ test: $(STAMP)
 	$(BIN)/python -m pytest -m "not slow and not cuda" -n 2 --dist loadfile
 
 lint: $(STAMP)
-	$(BIN)/ruff check src tests
-	$(BIN)/ruff format --check src tests
+	$(BIN)/ruff check src tests benchmarks
+	$(BIN)/ruff format --check src tests benchmarks
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 

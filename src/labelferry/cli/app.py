@@ -5,11 +5,13 @@ from __future__ import annotations
 from cyclopts import App
 
 from labelferry import __version__
+from labelferry.cli.ablate import ablate, ladder
 from labelferry.cli.adapt import adapt
+from labelferry.cli.compare import compare
 from labelferry.cli.data import app as data
 from labelferry.cli.demo import demo
+from labelferry.cli.efficiency import efficiency
 from labelferry.cli.evaluate import evaluate
-from labelferry.cli.ladder import ladder
 from labelferry.cli.phantom import phantom
 from labelferry.cli.predict import predict
 from labelferry.cli.report import report
@@ -21,6 +23,9 @@ app = App(
     "segmentation model.",
     version=__version__,
 )
-for verb in (adapt, status, report, predict, evaluate, phantom, demo, ladder):
+for verb in (
+    *(adapt, status, report, predict, evaluate, compare, efficiency),
+    *(phantom, demo, ablate, ladder),
+):
     app.command(verb)
 app.command(data)

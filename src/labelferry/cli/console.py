@@ -28,10 +28,15 @@ def error_console() -> Console:
 
 
 class TerminalEvents:
-    """Progress bars with the time left on a terminal; plain lines elsewhere."""
+    """Progress bars with the time left on a terminal; plain lines elsewhere.
 
-    def __init__(self) -> None:
+    ``name`` stands before every line, where several runs share a terminal; two of them cannot both
+    draw ``bars``.
+    """
+
+    def __init__(self, name: str = "", *, bars: bool = True) -> None:
         self._console = error_console()
+        self._name = f"{name}: " if name else ""
         self._bars = Progress(
             TextColumn("  {task.description}"),
             BarColumn(),
@@ -41,7 +46,7 @@ class TerminalEvents:
             TimeRemainingColumn(),
             console=self._console,
             transient=True,
-            disable=not self._console.is_terminal,
+            disable=not (bars and self._console.is_terminal),
         )
         self._tasks: dict[str, TaskID] = {}
         self._noted: set[str] = set()
@@ -64,10 +69,10 @@ class TerminalEvents:
             self._bars.remove_task(task)
         self._tasks.clear()
         if state == "start":
-            self._console.print(f"{name:<10} …", style="bold", markup=False)
+            self._console.print(f"{self._name}{name:<10} …", style="bold", markup=False)
         else:
             mark = "✓" if state == "done" else "= unchanged:"
-            self._console.print(f"{name:<10} {mark} {text}", markup=False)
+            self._console.print(f"{self._name}{name:<10} {mark} {text}", markup=False)
 
     def progress(self, what: str, done: int, total: int) -> None:
         """Move a bar."""
@@ -80,4 +85,4 @@ class TerminalEvents:
         if text not in self._noted:
             self._noted.add(text)
             style = "yellow" if level == "warning" else "dim"
-            self._console.print(f"{level}: {text}", style=style, markup=False)
+            self._console.print(f"{self._name}{level}: {text}", style=style, markup=False)

@@ -79,13 +79,17 @@ def run_config(
     refused: dict[str, str],
     *,
     until: str | None = None,
+    reuse: Sequence[Path] = (),
     events: Events | None = None,
 ) -> RunResult:
-    """Run the stages of a configuration on cohorts that were found before."""
+    """Run the stages of a configuration on cohorts that were found before.
+
+    ``reuse``: other run folders whose finished stages may be taken where they are the same.
+    """
     device = set_up_torch(config)
     _check_anchors(config, data, until)
     manifests = run_stages(
-        run, STAGES, config, data, events or Silent(), device=device, until=until
+        run, STAGES, config, data, events or Silent(), device=device, until=until, reuse=reuse
     )
     failed = {k: v for manifest in manifests.values() for k, v in manifest.failed.items()}
     return RunResult(run, manifests, {**refused, **failed})

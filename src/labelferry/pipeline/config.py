@@ -190,17 +190,22 @@ def available(kind: Literal["preset", "size"]) -> tuple[str, ...]:
 
 
 def load_config(
-    preset: str = "default", size: str = "full", overrides: Iterable[str] = ()
+    preset: str = "default",
+    size: str = "full",
+    overrides: Iterable[str] = (),
+    *,
+    changes: Mapping[str, Any] | None = None,
 ) -> RunConfig:
     """The configuration of a preset at a size, with ``section.key=value`` overrides.
 
-    Later ones win: built-in values (the paper's), size, preset, overrides. ``preset`` may also be
-    the path of a TOML file. Raises ``UserError`` for an unknown name or key, suggesting the
-    nearest, and for a value that is not allowed.
+    Later ones win: built-in values (the paper's), size, preset, ``changes`` (nested as in a preset
+    file), overrides. ``preset`` may also be the path of a TOML file. Raises ``UserError`` for an
+    unknown name or key, suggesting the nearest, and for a value that is not allowed.
     """
     values: dict[str, Any] = {}
     _merge(values, _read("size", size))
     _merge(values, _read("preset", preset))
+    _merge(values, changes or {})
     for override in overrides:
         _merge(values, _parse_override(override))
     values |= {"preset": Path(preset).stem, "size": size}

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import logging
+import os
+import shutil
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -14,7 +16,7 @@ from filelock import FileLock, Timeout
 
 from labelferry.cases import Cohort
 from labelferry.errors import UserError
-from labelferry.files import hash_file, hash_value, write_json
+from labelferry.files import atomic_folder, hash_file, hash_value, write_json
 from labelferry.organs import OrganSet
 from labelferry.pipeline.config import RunConfig
 from labelferry.pipeline.events import Events
@@ -82,8 +84,13 @@ def run_stages(
     *,
     device: str,
     until: str | None = None,
+    reuse: Sequence[Path] = (),
 ) -> dict[str, Manifest]:
-    """Run what has to be run, up to and with stage ``until``; returns all manifests."""
+    """Run what has to be run, up to and with stage ``until``; returns all manifests.
+
+    ``reuse`` names other run folders: a stage that one of them has finished with the same
+    configuration, seed and input is taken from there.
+    """
     names = [stage.name for stage in stages]
     if until is not None and until not in names:
         raise UserError("unknown stage", seen=until, allowed=", ".join(names))
@@ -98,7 +105,7 @@ def run_stages(
         }
         write_run(run, config, data.organs, facts)
         for stage in stages:
-            manifests[stage.name] = _one(run, stage, config, data, events, device, manifests)
+            manifests[stage.name] = _one(run, stage, config, data, events, device, manifests, reuse)
             if stage.name == until:
                 break
     return manifests
@@ -112,11 +119,12 @@ def _one(
     events: Events,
     device: str,
     manifests: dict[str, Manifest],
+    reuse: Sequence[Path],
 ) -> Manifest:
     inputs = _inputs(stage, manifests, data, run)
     seed = stage_seed(config.seed, stage.name)
     mark = fingerprint(stage, config, seed, inputs)
-    ready = is_done(run / stage.name, mark)
+    ready = is_done(run / stage.name, mark) or borrow(stage.name, run, reuse, mark)
     if ready:
         events.stage(stage.name, "unchanged", str(ready.summary.get("text", "")))
         return ready
@@ -130,6 +138,30 @@ def _one(
     log.info("stage %s done in %.1f s: %s", stage.name, manifest.seconds, text)
     events.stage(stage.name, "done", f"{text} ({manifest.seconds:.0f} s)")
     return manifest
+
+
+def borrow(stage: str, run: Path, others: Sequence[Path], mark: str) -> Manifest | None:
+    """Take a finished stage of this fingerprint from another run; None where none has it.
+
+    Files are linked where the disk allows it, else copied: a stage's files are only ever replaced
+    whole, so that no run can change what another one holds.
+    """
+    for other in others:
+        manifest = is_done(other / stage, mark)
+        if manifest is None or other.resolve() == run.resolve():
+            continue
+        with atomic_folder(run / stage) as part:
+            shutil.copytree(other / stage, part, dirs_exist_ok=True, copy_function=_link)
+        log.info("stage %s is taken from another run", stage)
+        return manifest
+    return None
+
+
+def _link(old: str, new: str) -> None:
+    try:
+        os.link(old, new)
+    except OSError:
+        shutil.copy2(old, new)
 
 
 def _inputs(stage: Stage, manifests: dict[str, Manifest], data: Input, run: Path) -> dict[str, str]:

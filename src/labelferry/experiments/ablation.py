@@ -1,0 +1,164 @@
+"""Every row on every seed: adapt, predict the test MRI, score. What is done is not done again."""
+
+from __future__ import annotations
+
+import logging
+import multiprocessing
+from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+
+from labelferry.errors import UserError
+from labelferry.evaluate import evaluate
+from labelferry.evaluate.truth import find_truth
+from labelferry.experiments.oracle import train_oracle
+from labelferry.experiments.rows import Row
+from labelferry.experiments.trial import Trial
+from labelferry.files import hash_file, hash_value, read_json, write_json
+from labelferry.organs import FLARE, OrganSet
+from labelferry.pipeline.chain import RunResult, find_input, run_config, set_up_torch
+from labelferry.pipeline.config import RunConfig
+from labelferry.pipeline.events import Events
+from labelferry.pipeline.runner import Input
+from labelferry.predict.files import find_images, predict_files
+from labelferry.predict.predictor import load_model
+
+MakeEvents = Callable[[str], AbstractContextManager[Events]]
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What every trial does; it is sent to the process of each."""
+
+    rows: tuple[Row, ...]
+    size: str
+    overrides: tuple[str, ...]
+    organs: OrganSet = FLARE
+
+    def config(self, row: Row, seed: int) -> RunConfig:
+        """The configuration of a row on a seed."""
+        return row.config(self.size, (*self.overrides, f"seed={seed}"))
+
+
+def run_trials(plan: Plan, trials: Sequence[Trial], jobs: int, events: MakeEvents) -> None:
+    """Run every row on every trial; ``scores/<row>.json`` in each trial's folder.
+
+    ``jobs`` trials run side by side, each in a process of its own. Budgets are optimiser steps, so
+    that a loaded machine gives the same table. ``events(name)`` opens what a trial tells.
+    """
+    for row in plan.rows:
+        plan.config(row, 0)  # mistakes are told before anything is made
+    if min(jobs, len(trials)) <= 1:
+        for trial in trials:
+            _run_trial(plan, trial, events)
+        return
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(min(jobs, len(trials)), mp_context=context) as pool:
+        futures = [pool.submit(_run_trial, plan, trial, events) for trial in trials]
+        try:
+            for future in futures:
+                future.result()
+        except BrokenProcessPool as error:
+            raise UserError(
+                "the process of a trial died (out of memory?)",
+                fix="the same command goes on; add --jobs 1 to run one trial at a time",
+            ) from error
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+def _run_trial(plan: Plan, trial: Trial, make_events: MakeEvents) -> None:
+    with make_events(f"seed {trial.seed}") as events:
+        data, refused = find_input(trial.source, trial.target, plan.organs, events)
+        _check_apart(data, trial)
+        for row in plan.rows:
+            _run_row(plan, trial, row, data, refused, events)
+
+
+def _check_apart(data: Input, trial: Trial) -> None:
+    """No MRI may be scored that a row could learn from."""
+    learned = {hash_file(case.image) for case in data.target}
+    for image in find_images(trial.test):
+        if hash_file(image) in learned:
+            raise UserError(
+                "this test image is in the target cohort too",
+                path=image,
+                fix="score MRI of patients that are not in the target cohort",
+            )
+
+
+def _run_row(
+    plan: Plan, trial: Trial, row: Row, data: Input, refused: dict[str, str], events: Events
+) -> None:
+    config = plan.config(row, trial.seed)
+    runs = trial.folder / "runs"
+    run = runs / row.key
+    events.note(f"row {row.name}", "info")
+    done: RunResult = run_config(
+        run,
+        config,
+        data,
+        refused,
+        until="prepare" if row.stage == "oracle" else row.stage,
+        reuse=[runs / other.key for other in plan.rows if other.key != row.key],
+        events=events,
+    )
+    model = done.run / row.stage / "model"
+    if row.stage == "oracle":
+        if trial.target_truth is None:
+            events.note("no true labels of the target cohort: no oracle", "warning")
+            return
+        device = set_up_torch(config)
+        model = train_oracle(
+            run, config, plan.organs, trial.target_truth, device=device, events=events
+        )
+    _score(plan, trial, row, config, model, events)
+
+
+def _score(
+    plan: Plan, trial: Trial, row: Row, config: RunConfig, model: Path, events: Events
+) -> None:
+    images = find_images(trial.test)
+    path = scores_path(trial, row)
+    mark_path = path.with_suffix(".mark.json")
+    mark = _mark(config, model, images, trial, plan.organs)
+    if path.exists() and mark_path.exists() and read_json(mark_path, schema=1)["mark"] == mark:
+        return
+    predictions = trial.folder / "predictions" / row.key
+    loaded = load_model(model, device=set_up_torch(config), config=config.predict)
+    for failure in predict_files(loaded, images, predictions):
+        events.note(f"{failure.case}: {failure.reason}", "warning")
+    evaluation = evaluate(predictions, trial.truth, organs=plan.organs)
+    evaluation.write_json(path)
+    write_json(mark_path, {"schema_version": 1, "mark": mark, "steps": _steps(row, config)})
+
+
+def _mark(
+    config: RunConfig, model: Path, images: Sequence[Path], trial: Trial, organs: OrganSet
+) -> str:
+    """Hash of all that decides the scores."""
+    truths = find_truth(trial.truth, organs).values()
+    return hash_value(
+        [
+            [hash_file(path) for path in sorted(model.iterdir()) if path.is_file()],
+            config.predict.model_dump(mode="json"),
+            [[path.name, hash_file(path)] for path in images],
+            [[known.case, hash_file(known.label)] for known in truths],
+        ]
+    )
+
+
+def _steps(row: Row, config: RunConfig) -> int:
+    """Optimiser steps of the network that is scored; not those before it."""
+    if row.stage == "teach":
+        return config.teach.train.iterations
+    return (config.distil if row.stage == "distil" else config.refine).train.iterations
+
+
+def scores_path(trial: Trial, row: Row) -> Path:
+    """The evaluation of a row on a trial."""
+    return trial.folder / "scores" / f"{row.key}.json"

@@ -1,0 +1,228 @@
+"""What the ablation found: the paper's Tables 5, 6, 7 and 9 on the rows that were run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+from labelferry.evaluate.results import Evaluation, read_evaluation
+from labelferry.evaluate.scores import CaseScores, Score
+from labelferry.evaluate.statistics import (
+    Comparison,
+    Interval,
+    Spread,
+    compare_cases,
+    interval,
+    spread,
+)
+from labelferry.experiments.ablation import scores_path
+from labelferry.experiments.formats import WordTable, as_csv
+from labelferry.experiments.rows import Row
+from labelferry.experiments.trial import Trial
+
+METRICS = ("dsc", "nsd")
+_NONE = "–"
+
+
+@dataclass(frozen=True)
+class RowResult:
+    """The scores of a row over all seeds."""
+
+    row: Row
+    seeds: Mapping[int, Evaluation]
+    shared_patients: bool
+    """Whether every seed scores the same patients; else each seed has its own."""
+
+    @cached_property
+    def cases(self) -> tuple[CaseScores, ...]:
+        """All cases, named so that no two seeds share one."""
+        return tuple(
+            replace(
+                case,
+                case=f"seed{seed}/{case.case}",
+                patient=case.owner if self.shared_patients else f"seed{seed}/{case.owner}",
+            )
+            for seed, evaluation in self.seeds.items()
+            for case in evaluation.cases
+        )
+
+    def interval(self, metric: str, organ: str | None = None) -> Interval:
+        """Mean and 95 % bootstrap interval over patients."""
+        return interval(self.cases, metric, organ=organ)
+
+    def spread(self, metric: str, organ: str | None = None) -> Spread:
+        """Mean, SD and quartiles over cases."""
+        return spread(self.cases, metric, organ=organ)
+
+    def against(self, other: RowResult, metric: str) -> Comparison:
+        """This row minus another, paired by case."""
+        return compare_cases(other.cases, self.cases, metric)
+
+    @cached_property
+    def domains(self) -> dict[str, float | None]:
+        """Mean DSC of each domain, over seeds."""
+        names = sorted({case.domain for case in self.cases if case.domain})
+        return {name: interval(_of(self.cases, name), "dsc", samples=1).mean for name in names}
+
+
+def _of(cases: Sequence[CaseScores], domain: str) -> list[CaseScores]:
+    return [case for case in cases if case.domain == domain]
+
+
+def read_results(
+    rows: Sequence[Row], trials: Sequence[Trial], *, shared_patients: bool
+) -> tuple[RowResult, ...]:
+    """The rows that were scored, in their order."""
+    found = []
+    for row in rows:
+        paths = {trial.seed: scores_path(trial, row) for trial in trials}
+        seeds = {seed: read_evaluation(path) for seed, path in paths.items() if path.exists()}
+        if seeds:
+            found.append(RowResult(row, seeds, shared_patients))
+    return tuple(found)
+
+
+def tables(results: Sequence[RowResult]) -> tuple[WordTable, ...]:
+    """All tables, the main one first."""
+    if not results:
+        return ()
+    organs = next(iter(results[-1].seeds.values())).organ_names
+    main = [main_table(results), seeds_table(results), domain_table(results)]
+    per_organ = [organ_table(results, organs, metric) for metric in METRICS]
+    quartiles = [quartile_table(results, organs, metric) for metric in METRICS]
+    return (*main, *per_organ, *quartiles)
+
+
+def main_table(results: Sequence[RowResult]) -> WordTable:
+    """Table 7: means with intervals, the step from the row before, and the paper's numbers."""
+    lines = []
+    before: RowResult | None = None
+    for result in results:
+        paper = result.row.paper
+        step = result.against(before, "dsc") if before else None
+        lines.append(
+            (
+                result.row.name,
+                _interval(result.interval("dsc")),
+                _interval(result.interval("nsd")),
+                _step(step),
+                _p(step),
+                f"{paper.dsc:.1f}" if paper else _NONE,
+                f"{paper.nsd:.1f}" if paper else _NONE,
+            )
+        )
+        before = result
+    return WordTable(
+        "Ablation (Table 7)",
+        ("row", "DSC %", "NSD %", "DSC against the row before", "p", "paper DSC", "paper NSD"),
+        tuple(lines),
+        "Mean over organs of the mean over cases, all seeds pooled; in brackets 95 % bootstrap "
+        "intervals over patients; p by Wilcoxon's signed-rank test over patients. The paper's "
+        "numbers are of other data.",
+    )
+
+
+def seeds_table(results: Sequence[RowResult]) -> WordTable:
+    """Mean scores of every seed, each on its own."""
+    seeds = sorted({seed for result in results for seed in result.seeds})
+    return WordTable(
+        "Each seed",
+        ("row", *(f"{m.upper()} % seed {seed}" for seed in seeds for m in METRICS)),
+        tuple(
+            (
+                result.row.name,
+                *(
+                    _percent(result.seeds[seed].mean.value(m) if seed in result.seeds else None)
+                    for seed in seeds
+                    for m in METRICS
+                ),
+            )
+            for result in results
+        ),
+    )
+
+
+def domain_table(results: Sequence[RowResult]) -> WordTable:
+    """Mean DSC of every target domain."""
+    names = sorted({name for result in results for name in result.domains})
+    return WordTable(
+        "Target domains, DSC %",
+        ("row", *names),
+        tuple((r.row.name, *(_percent(r.domains.get(name)) for name in names)) for r in results),
+    )
+
+
+def organ_table(results: Sequence[RowResult], organs: Sequence[str], metric: str) -> WordTable:
+    """Tables 5 and 6: mean ± SD over cases of every organ."""
+
+    def cell(result: RowResult, organ: str | None) -> str:
+        found = result.spread(metric, organ)
+        if found.mean is None:
+            return _NONE
+        return f"{100 * found.mean:.1f} ± {_percent(found.sd)}"
+
+    return _by_organ(f"{metric.upper()} % per organ (Tables 5 and 6)", results, organs, cell)
+
+
+def quartile_table(results: Sequence[RowResult], organs: Sequence[str], metric: str) -> WordTable:
+    """Table 9: 25th, 50th and 75th percentile over cases of every organ."""
+
+    def cell(result: RowResult, organ: str | None) -> str:
+        found = result.spread(metric, organ)
+        return " / ".join(_percent(value) for value in (found.p25, found.p50, found.p75))
+
+    return _by_organ(f"{metric.upper()} % quartiles per organ (Table 9)", results, organs, cell)
+
+
+def _by_organ(
+    title: str,
+    results: Sequence[RowResult],
+    organs: Sequence[str],
+    cell: Callable[[RowResult, str | None], str],
+) -> WordTable:
+    lines = [(organ, *(cell(result, organ) for result in results)) for organ in organs]
+    lines.append(("mean", *(cell(result, None) for result in results)))
+    return WordTable(title, ("organ", *(result.row.name for result in results)), tuple(lines))
+
+
+def scores_csv(results: Sequence[RowResult]) -> str:
+    """One line for each row, seed, case and organ."""
+    header = ("row", "seed", "case", "patient", "domain", "organ", *METRICS)
+    lines = [
+        (result.row.key, seed, case.case, case.owner, case.domain, organ, *_values(score))
+        for result in results
+        for seed, evaluation in result.seeds.items()
+        for case in evaluation.cases
+        for organ, score in case.organs.items()
+    ]
+    return as_csv(header, lines)
+
+
+def _values(score: Score) -> tuple[float | None, ...]:
+    return tuple(score.value(metric) for metric in METRICS)
+
+
+def _percent(value: float | None) -> str:
+    return _NONE if value is None else f"{100 * value:.1f}"
+
+
+def _interval(found: Interval) -> str:
+    if found.low is None or found.high is None:
+        return _percent(found.mean)
+    return f"{_percent(found.mean)} ({_percent(found.low)}–{_percent(found.high)})"
+
+
+def _step(found: Comparison | None) -> str:
+    if found is None or found.difference is None:
+        return _NONE
+    text = f"{100 * found.difference:+.1f}"
+    if found.low is None or found.high is None:
+        return text
+    return f"{text} ({100 * found.low:+.1f} … {100 * found.high:+.1f})"
+
+
+def _p(found: Comparison | None) -> str:
+    if found is None or found.p is None:
+        return _NONE
+    return f"{found.p:.3f}" if found.p >= 0.001 else "< 0.001"

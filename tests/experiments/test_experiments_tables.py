@@ -1,0 +1,166 @@
+"""Rows, tables and their formats, on scores made by hand."""
+
+import pytest
+
+from labelferry.errors import UserError
+from labelferry.evaluate.results import Evaluation
+from labelferry.evaluate.scores import CaseScores, Score
+from labelferry.experiments.formats import WordTable, as_csv, as_latex, as_markdown, as_text
+from labelferry.experiments.rows import load_rows
+from labelferry.experiments.run import LADDER
+from labelferry.experiments.tables import RowResult, main_table, scores_csv, tables
+from labelferry.pipeline.config import available
+
+ORGANS = ("liver", "spleen")
+
+
+def scored(*values: float) -> Evaluation:
+    """One case a patient; the spleen scores half of what the liver does."""
+    cases = tuple(
+        CaseScores(
+            f"p{n}_T1",
+            {"liver": Score(v, v), "spleen": Score(v / 2, v / 2)},
+            sequence="T1",
+            domain="T1",
+            patient=f"p{n}",
+        )
+        for n, v in enumerate(values)
+    )
+    return Evaluation("strict", ORGANS, cases)
+
+
+def result(key: str, *seeds: Evaluation, shared: bool = False) -> RowResult:
+    return RowResult(load_rows([key])[0], dict(enumerate(seeds, start=1)), shared)
+
+
+def test_our_rows_are_those_of_table_7_and_their_controls():
+    rows = load_rows()
+    assert [row.name for row in rows][:3] == ["Only CT", "CycleGAN", "ASIT"]
+    assert {row.key for row in rows} >= {*LADDER, "asit-retrain", "asit-mdm-paper", "oracle"}
+    assert [row.paper.dsc for row in rows if row.paper and row.key in LADDER] == [
+        15.32,
+        29.53,
+        52.93,
+    ]
+
+
+@pytest.mark.parametrize("size", available("size"))
+def test_every_row_is_a_valid_configuration_at_every_size(size):
+    for row in load_rows():
+        row.config(size, ("seed=3",))
+
+
+def test_rows_differ_in_configuration_alone():
+    plain, matched = (row.config("demo", ()) for row in load_rows(["asit-retrain", "asit-mdm"]))
+    assert plain.match.enabled is False and matched.match.enabled is True
+    assert plain.model_copy(update={"match": matched.match}) == matched
+
+
+def test_large_student_is_as_large_and_long_as_a_round():
+    config = load_rows(["asit-mdm-plf"])[0].config("demo", ())
+    assert config.distil.network == config.refine.network
+    assert config.distil.train == config.refine.train
+    small = load_rows(["small"])[0].config("demo", ())
+    assert small.distil.network.channels < small.refine.network.channels
+
+
+def test_an_override_wins_over_a_row():
+    row = load_rows(["asit-mdm-plf"])[0]
+    assert row.config("demo", ("refine.select.rounds=2",)).refine.select.rounds == 2
+
+
+def test_unknown_row_is_told_with_those_that_there_are():
+    with pytest.raises(UserError, match=r"unknown row.*nonsense.*asit-mdm"):
+        load_rows(["nonsense"])
+
+
+def test_own_row_is_a_file(tmp_path):
+    (tmp_path / "mine.toml").write_text('name="Mine"\norder=35\npreset="asit"\nstage="teach"\n')
+    keys = [row.key for row in load_rows((), tmp_path)]
+    assert keys.index("asit") < keys.index("mine") < keys.index("asit-retrain")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("name=", "not valid TOML"),
+        ('name="x"\norder=1\npreset="asit"\nstage="match"\n', "stage"),
+        ('name="x"\norder=1\npreset="asit"\nstage="teach"\nsets={}\n', "sets"),
+    ],
+)
+def test_a_file_that_is_no_row_is_refused_by_name(tmp_path, text, message):
+    (tmp_path / "mine.toml").write_text(text)
+    with pytest.raises(UserError, match=f"row 'mine'.*{message}"):
+        load_rows((), tmp_path)
+
+
+def test_main_table_pools_seeds_and_compares_with_the_row_before():
+    first = result("only-ct", scored(0.2, 0.4), scored(0.4, 0.6))
+    second = result("asit", scored(0.4, 0.6), scored(0.6, 0.8))
+    lines = main_table([first, second]).rows
+    # mean over organs: (0.4 + 0.2) / 2 of the livers' mean 0.4 and the spleens' 0.2
+    assert lines[0][1].startswith("30.0 (")
+    # every case gains 0.2 on the liver and 0.1 on the spleen: no patient differs in the gain
+    assert lines[1][3] == "+15.0 (+15.0 … +15.0)"
+    assert lines[1][5:] == ("29.5", "31.2")
+    assert lines[0][3] == "–"
+
+
+def test_the_same_patients_in_two_seeds_are_no_new_evidence():
+    seeds = scored(0.2, 0.4), scored(0.4, 0.6)
+    own = result("asit", *seeds).interval("dsc")
+    shared = result("asit", *seeds, shared=True).interval("dsc")
+    assert (own.patients, shared.patients) == (4, 2)
+    assert own.cases == shared.cases == 4
+
+
+def test_all_tables_have_a_cell_for_every_row_and_organ():
+    rows = [result("only-ct", scored(0.2, 0.4)), result("asit", scored(0.4, 0.6))]
+    found = tables(rows)
+    assert len(found) == 7
+    for table in found:
+        assert all(len(line) == len(table.header) for line in table.rows)
+    dsc = next(table for table in found if table.title.startswith("DSC % per organ"))
+    # livers 0.2 and 0.4: mean 30, SD of the sample 14.1
+    assert dsc.rows[0] == ("liver", "30.0 ± 14.1", "50.0 ± 14.1")
+    assert dsc.rows[-1][0] == "mean"
+
+
+def test_csv_has_one_line_for_each_organ_of_each_case():
+    text = scores_csv([result("asit", scored(0.4, 0.6), scored(0.6, 0.8))]).splitlines()
+    assert text[0] == "row,seed,case,patient,domain,organ,dsc,nsd"
+    assert text[1] == "asit,1,p0_T1,p0,T1,liver,0.4,0.4"
+    assert len(text) == 1 + 2 * 2 * 2
+
+
+TABLE = WordTable("50 % & more", ("row", "a|b"), (("x_1", "1.0 ± 2"), ("longer", "3")), "Note")
+
+
+def test_markdown():
+    assert as_markdown(TABLE).splitlines() == [
+        "### 50 % & more",
+        "",
+        "Note",
+        "",
+        "| row | a\\|b |",
+        "| --- | ---: |",
+        "| x_1 | 1.0 ± 2 |",
+        "| longer | 3 |",
+    ]
+
+
+def test_latex_escapes():
+    text = as_latex(TABLE)
+    assert r"\caption{50 \% \& more. Note}" in text
+    assert r"x\_1 & 1.0 $\pm$ 2 \\" in text
+    assert r"\begin{tabular}{lr}" in text
+
+
+def test_text_is_aligned():
+    lines = as_text(TABLE).splitlines()
+    assert lines[2] == "x_1     1.0 ± 2"
+    assert lines[3] == "longer        3"
+
+
+def test_csv_quotes_and_leaves_none_empty():
+    assert as_csv(("a", "b"), [("x,y", None)]) == 'a,b\n"x,y",\n'
