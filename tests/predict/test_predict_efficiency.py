@@ -49,7 +49,7 @@ def scripted(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[str],
     of the test."""
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))
     (tmp_path / "temporary").mkdir()
-    target = efficiency._Target("student", "cpu", "a CPU", None)
+    target = efficiency._Target("student", "cpu", "a CPU", None, "fast")
     monkeypatch.setattr(efficiency, "_probe", lambda model, device: target)
 
     def use(code: str) -> None:

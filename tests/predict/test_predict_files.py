@@ -8,7 +8,6 @@ import nibabel
 import numpy as np
 import pytest
 
-from labelferry.cli import predict as predict_module
 from labelferry.cli.predict import predict
 from labelferry.errors import UserError
 from labelferry.io.nifti import write_volume
@@ -143,16 +142,15 @@ def test_the_command(
 ) -> None:
     given: list[object] = []
 
-    def load(path: Path, *, device: str, config: object) -> Model:
-        given.extend((path, device, config))
+    def load(path: Path, *, device: str, export: object) -> Model:
+        given.extend((path, device, export))
         return fake_model()
 
     monkeypatch.setattr(predictor, "load_model", load)
     model = tmp_path / "run"
     out = tmp_path / "out"
     assert predict(cohort, out, model=model, device="cpu", export="paper") == 3
-    assert given[:2] == [model, "cpu"]
-    assert predict_module.PredictConfig(export="paper") == given[2]
+    assert given == [model, "cpu", "paper"]
     said = capsys.readouterr()
     assert "2 of 3 images" in said.out
     assert "failed: p3" in said.err

@@ -3,6 +3,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import nibabel
@@ -173,6 +174,23 @@ def test_a_bundle_is_found_and_loaded(
     for place in (run / "distil", run / "distil/model", str(tmp_path / "student.zip")):
         found = load_model(place, device="cpu", config=config).predict(scan)
         np.testing.assert_array_equal(found.array, expected.array)
+
+
+def test_a_bundle_remembers_how_its_run_applied_it(
+    make_bundle: Callable[..., Bundle], tmp_path: Path
+) -> None:
+    bundle = make_bundle()
+    network = build_network(bundle.network, 1, 3, spacing=bundle.anatomy.spacing[::-1])
+    used = PredictConfig(export="paper", largest_component=True, step=0.75)
+    write_bundle(
+        tmp_path, replace(bundle, inference=used.model_dump(mode="json")), network.state_dict()
+    )
+    assert load_model(tmp_path, device="cpu").config == used
+    changed = load_model(tmp_path, device="cpu", export="fast").config
+    assert changed == used.model_copy(update={"export": "fast"})
+    write_bundle(tmp_path, replace(bundle, inference={"step": 7}), network.state_dict())
+    with pytest.raises(UserError, match=r"way of inference.*step"):
+        load_model(tmp_path)
 
 
 def test_where_there_is_no_model(tmp_path: Path) -> None:

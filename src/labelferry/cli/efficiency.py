@@ -26,7 +26,7 @@ def efficiency(
     *inputs: Annotated[Path, cyclopts.Parameter(name="INPUT", required=True)],
     model: Path,
     device: str = "auto",
-    export: Export = "fast",
+    export: Export | None = None,
     interval: float = 0.1,
     json: Path | None = None,
     csv: Path | None = None,
@@ -47,7 +47,8 @@ def efficiency(
     device
         auto (CUDA where there is one), cpu, cuda or cuda:N.
     export
-        fast, exact (as nnU-Net resamples), or paper (sigmoid, threshold, resample).
+        fast, exact (as nnU-Net resamples), or paper (sigmoid, threshold, resample). The model's own
+        without it.
     interval
         Seconds between two samples of the memory.
     json

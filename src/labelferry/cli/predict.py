@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from labelferry.errors import EXIT_DONE, EXIT_INPUT, EXIT_PARTIAL
-from labelferry.predict.config import Export, PredictConfig
+from labelferry.predict.config import Export
 
 
 def predict(
@@ -14,7 +14,7 @@ def predict(
     *,
     model: Path,
     device: str = "auto",
-    export: Export = "fast",
+    export: Export | None = None,
 ) -> int:
     """Label images with a model.
 
@@ -29,7 +29,8 @@ def predict(
     device
         auto (CUDA where there is one), cpu, cuda or cuda:N.
     export
-        fast, exact (as nnU-Net resamples), or paper (sigmoid, threshold, resample).
+        fast, exact (as nnU-Net resamples), or paper (sigmoid, threshold, resample). As the run that
+        made the model without it.
     """
     from labelferry.cli.console import TerminalEvents, console, error_console
     from labelferry.predict.files import (
@@ -45,7 +46,7 @@ def predict(
     places = output_paths(images, output)
     from labelferry.predict.predictor import load_model
 
-    loaded = load_model(model, device=device, config=PredictConfig(export=export))
+    loaded = load_model(model, device=device, export=export)
     with TerminalEvents() as events:
         failures = predict_files(
             loaded,

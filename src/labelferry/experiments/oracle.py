@@ -48,6 +48,7 @@ def train_oracle(
         config.prepare,
         config.refine.network,
         config.refine.normalisation,
+        config.predict.model_dump(mode="json"),
     )
     return train_model(
         examples,

@@ -32,6 +32,7 @@ def learn_and_label(
         context.config.prepare,
         config.network,
         config.normalisation,
+        context.config.predict.model_dump(mode="json"),
     )
     model = train_model(
         examples,

@@ -45,6 +45,7 @@ class _Target:
     device: str
     name: str
     uuid: str | None
+    export: Export
 
 
 def measure(
@@ -52,7 +53,7 @@ def measure(
     model: Path,
     *,
     device: str = "auto",
-    export: Export = "fast",
+    export: Export | None = None,
     interval: float = 0.1,
     keep: Path | None = None,
     progress: Callable[[int, int], None] | None = None,
@@ -62,7 +63,8 @@ def measure(
     Each image has a process of its own, from the start of the interpreter to its exit; memory is
     sampled every ``interval`` seconds. The labels go to ``keep``, which is what ``predict`` calls
     its output, or are thrown away. A case that fails is named in the table and stops no other. An
-    interrupt ends the process and leaves nothing behind. Raises ``UserError`` for a model, a
+    interrupt ends the process and leaves nothing behind. Without ``export`` the model's own is
+    taken. Raises ``UserError`` for a model, a
     device, or inputs that cannot be used. A script needs ``if __name__ == "__main__":`` round it.
     """
     if not _INTERVALS[0] <= interval <= _INTERVALS[1]:
@@ -85,7 +87,8 @@ def measure(
             for done, image in enumerate(images):
                 if progress:
                     progress(done, len(images))
-                job = _Job(image, work / "labels.nii.gz", model, target.device, export)
+                how = export or target.export
+                job = _Job(image, work / "labels.nii.gz", model, target.device, how)
                 results.append(_measure_case(job, meter, interval))
                 if keep is not None and isinstance(results[-1], CaseCost):
                     _keep(job.labels, places[image])
@@ -99,7 +102,7 @@ def measure(
         interval=interval,
         baseline_mb=meter.baseline_mb,
         model=target.model,
-        export=export,
+        export=export or target.export,
         version=metadata.version("labelferry"),
     )
 
@@ -108,19 +111,21 @@ def describe_target(model: Path, device: str) -> _Target:
     """Open the model and find the device; loads torch, so that it runs in a process of its own."""
     import torch
 
-    from labelferry.predict.predictor import choose_device, find_bundle
+    from labelferry.predict.predictor import choose_device, find_bundle, inference_of
     from labelferry.segment.bundle import read_bundle
 
-    bundle, _ = read_bundle(find_bundle(model))
+    place = find_bundle(model)
+    bundle, _ = read_bundle(place)
+    export = inference_of(bundle, place).export
     chosen = choose_device(device)
     if chosen.type == "cpu":
         name = f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores"
-        return _Target(bundle.name, "cpu", name, None)
+        return _Target(bundle.name, "cpu", name, None, export)
     if chosen.type != "cuda":
         raise UserError("memory is measured on cpu and cuda alone", seen=device, allowed="cpu")
     index = torch.cuda.current_device() if chosen.index is None else chosen.index
     properties = torch.cuda.get_device_properties(index)
-    return _Target(bundle.name, f"cuda:{index}", properties.name, str(properties.uuid))
+    return _Target(bundle.name, f"cuda:{index}", properties.name, str(properties.uuid), export)
 
 
 def _probe(model: Path, device: str) -> _Target:

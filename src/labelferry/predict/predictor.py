@@ -7,11 +7,12 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from pydantic import ValidationError
 from torch import Tensor, nn
 
 from labelferry.anatomy.prepare import Prepared, prepare
 from labelferry.errors import UserError
-from labelferry.predict.config import PredictConfig
+from labelferry.predict.config import Export, PredictConfig
 from labelferry.predict.export import argmax_labels, export_labels, keep_largest, threshold_labels
 from labelferry.predict.inputs import ImageLike, as_volume
 from labelferry.predict.window import sliding_window
@@ -105,16 +106,38 @@ class Model:
 
 
 def load_model(
-    path: Path | str, *, device: str = "auto", config: PredictConfig | None = None
+    path: Path | str,
+    *,
+    device: str = "auto",
+    config: PredictConfig | None = None,
+    export: Export | None = None,
 ) -> Model:
     """Load a model from a bundle folder, a bundle ``.zip``, or the folder of a run or a stage.
 
-    ``device``: ``auto`` (CUDA where there is one), ``cpu``, ``cuda`` or ``cuda:N``. Raises
-    ``UserError`` where there is no model (yet), or one that is damaged or not to be trusted.
+    ``device``: ``auto`` (CUDA where there is one), ``cpu``, ``cuda`` or ``cuda:N``. Without
+    ``config`` the model is applied as in the run that made it; ``export`` changes that alone.
+    Raises ``UserError`` where there is no model (yet), or one that is damaged or not to be trusted.
     """
-    bundle, weights = read_bundle(find_bundle(Path(path)))
+    place = find_bundle(Path(path))
+    bundle, weights = read_bundle(place)
     network = open_network(bundle, weights)
-    return Model(bundle, network, choose_device(device), config or PredictConfig())
+    chosen = config or inference_of(bundle, place)
+    if export is not None:
+        chosen = chosen.model_copy(update={"export": export})
+    return Model(bundle, network, choose_device(device), chosen)
+
+
+def inference_of(bundle: Bundle, path: Path) -> PredictConfig:
+    """How a bundle says that it is to be applied."""
+    try:
+        return PredictConfig.model_validate(bundle.inference)
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise UserError(
+            "the bundle's way of inference is not valid",
+            path=path,
+            seen=f"{'.'.join(str(part) for part in first['loc'])}: {first['msg']}",
+        ) from error
 
 
 def find_bundle(path: Path) -> Path:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 import zipfile
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +60,8 @@ class Bundle:
     """nnU-Net's dataset description."""
     provenance: dict[str, Any]
     """Where the model comes from; JSON-able, without anything of a patient."""
+    inference: dict[str, Any] = field(default_factory=dict)
+    """How its run applies it: fields of ``PredictConfig``, which a caller may change."""
     schema_version: int = SCHEMA
 
     @property
@@ -92,6 +94,7 @@ class _Header(BaseModel):
     modality: Modality
     network: NetworkConfig
     provenance: dict[str, Any]
+    inference: dict[str, Any] = {}
     sha256: dict[str, str]
 
 
@@ -129,6 +132,7 @@ def write_bundle(folder: Path, bundle: Bundle, weights: dict[str, Tensor]) -> No
             modality=bundle.modality,
             network=bundle.network,
             provenance=bundle.provenance,
+            inference=bundle.inference,
             sha256=hashes,
         )
         write_json(part / _HEADER, header.model_dump(mode="json"))
@@ -154,6 +158,7 @@ def read_bundle(path: Path) -> tuple[Bundle, dict[str, Tensor]]:
             plans=plans,
             dataset=dataset,
             provenance=header.provenance,
+            inference=header.inference,
             schema_version=header.schema_version,
         )
         _check(bundle, path)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +41,8 @@ class Task:
     network: NetworkConfig
     normalisation: str = "image"
     """``image``: each image by its own mean and SD. ``dataset``: nnU-Net's CT scheme (2.5)."""
+    inference: Mapping[str, Any] = field(default_factory=dict)
+    """How the model is to be applied, as its bundle tells (``PredictConfig``)."""
 
 
 def train_model(
@@ -122,6 +124,7 @@ def train_model(
             "warm_start": warm_start is not None,
             "examples": describe(examples),
         },
+        inference=dict(task.inference),
     )
     write_bundle(model, bundle, final)
     del prepared  # open files cannot be removed on Windows

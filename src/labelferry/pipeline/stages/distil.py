@@ -42,4 +42,5 @@ STAGE = Stage(
     },
     ("prepare", "refine"),
     run,
+    revision=2,
 )

@@ -14,6 +14,7 @@ from labelferry.pipeline.plausible import judge, tell, write_plausibility
 from labelferry.pipeline.prepared import PreparedCase, predict_cases, prepared_cases, read_prior
 from labelferry.pipeline.stage import Context, Stage, Summary, merge_failed
 from labelferry.pipeline.students import known_organs, source_examples, target_examples
+from labelferry.predict.export import keep_largest
 from labelferry.refine.fusion import fuse
 from labelferry.refine.instability import Instability, instability
 from labelferry.refine.rounds import Round, plan_rounds
@@ -70,6 +71,7 @@ def _train_round(context: Context, this: Round, target: Sequence[PreparedCase]) 
         context.config.prepare,
         config.network,
         config.normalisation,
+        context.config.predict.model_dump(mode="json"),
     )
     model = train_model(
         [*mri, *source_examples(context, config, len(mri))],
@@ -118,6 +120,8 @@ def _fuse(
             fused = fuse(how, [], (m.working_probabilities(prepared) for m in models))
         else:
             fused = fuse("last" if how == "mean_probability" else how, maps)
+        if context.config.predict.largest_component:
+            fused = keep_largest(fused)
         write_volume(folder / name, Segmentation(fused, grid))
 
     return context.each(
@@ -164,4 +168,5 @@ STAGE = Stage(
     },
     ("prepare", "teach", "match"),
     run,
+    revision=2,
 )

@@ -57,4 +57,5 @@ STAGE = Stage(
     },
     ("prepare", "translate"),
     run,
+    revision=2,
 )
