@@ -8,7 +8,7 @@ from labelferry.evaluate.scores import CaseScores, Score
 from labelferry.experiments.formats import WordTable, as_csv, as_latex, as_markdown, as_text
 from labelferry.experiments.rows import load_rows
 from labelferry.experiments.run import LADDER
-from labelferry.experiments.tables import RowResult, main_table, scores_csv, tables
+from labelferry.experiments.tables import RowResult, main_table, scores_csv, step_table, tables
 from labelferry.pipeline.config import available
 
 ORGANS = ("liver", "spleen")
@@ -94,16 +94,34 @@ def test_a_file_that_is_no_row_is_refused_by_name(tmp_path, text, message):
         load_rows((), tmp_path)
 
 
-def test_main_table_pools_seeds_and_compares_with_the_row_before():
+def test_main_table_pools_seeds_and_compares_with_another_row():
     first = result("only-ct", scored(0.2, 0.4), scored(0.4, 0.6))
     second = result("asit", scored(0.4, 0.6), scored(0.6, 0.8))
     lines = main_table([first, second]).rows
     # mean over organs: (0.4 + 0.2) / 2 of the livers' mean 0.4 and the spleens' 0.2
     assert lines[0][1].startswith("30.0 (")
     # every case gains 0.2 on the liver and 0.1 on the spleen: no patient differs in the gain
-    assert lines[1][3] == "+15.0 (+15.0 … +15.0)"
-    assert lines[1][5:] == ("29.5", "31.2")
+    assert lines[1][3] == "+15.0 (+15.0 … +15.0) Only CT"
+    assert lines[1][4:] == ("29.5", "31.2")
     assert lines[0][3] == "–"
+
+
+def test_every_step_is_paired_pooled_and_for_each_seed():
+    rows = [
+        result("only-ct", scored(0.2, 0.4), scored(0.4, 0.6)),
+        result("asit", scored(0.4, 0.6), scored(0.4, 0.6)),
+    ]
+    (line,) = step_table(rows).rows  # cyclegan was not run
+    assert line[0] == "Only CT → ASIT"
+    assert line[1].startswith("+7.5 (")
+    assert line[4] == "+15.0 / +0.0"
+
+
+def test_rows_are_compared_with_rows_that_there_are():
+    rows = load_rows()
+    keys = [row.key for row in rows]
+    for row in rows:
+        assert all(keys.index(other) < keys.index(row.key) for other in row.against)
 
 
 def test_the_same_patients_in_two_seeds_are_no_new_evidence():
@@ -117,7 +135,7 @@ def test_the_same_patients_in_two_seeds_are_no_new_evidence():
 def test_all_tables_have_a_cell_for_every_row_and_organ():
     rows = [result("only-ct", scored(0.2, 0.4)), result("asit", scored(0.4, 0.6))]
     found = tables(rows)
-    assert len(found) == 7
+    assert len(found) == 8
     for table in found:
         assert all(len(line) == len(table.header) for line in table.rows)
     dsc = next(table for table in found if table.title.startswith("DSC % per organ"))

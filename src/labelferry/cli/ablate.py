@@ -145,7 +145,7 @@ def _run(folder: Path, plan: object, trials: object, jobs: int, *, shared_patien
         shared_patients=shared_patients,
     )
     out = console()
-    for table in done.tables[:3]:
+    for table in done.tables[:4]:
         out.print(as_text(table) + "\n", markup=False)
     out.print(f"all tables: {done.markdown}", markup=False)
     out.print(f"page:       {done.folder / 'ablation.html'}", markup=False)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from labelferry.experiments.formats import WordTable
-from labelferry.experiments.tables import RowResult
+from labelferry.experiments.tables import RowResult, first_other
 from labelferry.report.ablation import write_ablation_page
 from labelferry.report.data import AblationRow, InputRow, TableView
 
@@ -42,21 +42,21 @@ def write_page(
 
 
 def ablation_rows(results: Sequence[RowResult]) -> list[AblationRow]:
-    """The rows for the report, each compared with the one before; the paper's numbers as shares."""
+    """The rows for the report; the paper's numbers as shares."""
     rows = []
-    before: RowResult | None = None
     for result in results:
         paper = result.row.paper
+        other = first_other(result, results)
         rows.append(
             AblationRow(
                 result.row.name,
                 result.interval("dsc"),
                 result.interval("nsd"),
                 domains={k: v for k, v in result.domains.items() if v is not None},
-                difference=result.against(before, "dsc") if before else None,
+                difference=result.against(other, "dsc") if other else None,
                 paper_dsc=paper.dsc / 100 if paper else None,
                 paper_nsd=paper.nsd / 100 if paper else None,
+                note=f"against {other.row.name}" if other else "",
             )
         )
-        before = result
     return rows

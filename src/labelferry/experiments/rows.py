@@ -44,6 +44,8 @@ class Row(BaseModel):
     """What differs from the preset, nested as in a preset file."""
     large_student: bool = False
     """Train ``distil`` as large and as long as a round of ``refine``."""
+    against: tuple[str, ...] = ()
+    """Keys of the rows that it is compared with, case by case; the main table shows the first."""
     paper: PaperScore | None = None
 
     def config(self, size: str, overrides: Iterable[str]) -> RunConfig:

@@ -88,39 +88,71 @@ def tables(results: Sequence[RowResult]) -> tuple[WordTable, ...]:
     if not results:
         return ()
     organs = next(iter(results[-1].seeds.values())).organ_names
-    main = [main_table(results), seeds_table(results), domain_table(results)]
+    main = [main_table(results), step_table(results), seeds_table(results), domain_table(results)]
     per_organ = [organ_table(results, organs, metric) for metric in METRICS]
     quartiles = [quartile_table(results, organs, metric) for metric in METRICS]
     return (*main, *per_organ, *quartiles)
 
 
 def main_table(results: Sequence[RowResult]) -> WordTable:
-    """Table 7: means with intervals, the step from the row before, and the paper's numbers."""
+    """Table 7: means with intervals, the step from another row, and the paper's numbers."""
     lines = []
-    before: RowResult | None = None
     for result in results:
         paper = result.row.paper
-        step = result.against(before, "dsc") if before else None
+        other = first_other(result, results)
+        step = result.against(other, "dsc") if other else None
         lines.append(
             (
                 result.row.name,
                 _interval(result.interval("dsc")),
                 _interval(result.interval("nsd")),
-                _step(step),
-                _p(step),
+                _step(step) + (f" {other.row.name}" if other else ""),
                 f"{paper.dsc:.1f}" if paper else _NONE,
                 f"{paper.nsd:.1f}" if paper else _NONE,
             )
         )
-        before = result
     return WordTable(
         "Ablation (Table 7)",
-        ("row", "DSC %", "NSD %", "DSC against the row before", "p", "paper DSC", "paper NSD"),
+        ("row", "DSC %", "NSD %", "DSC against", "paper DSC", "paper NSD"),
         tuple(lines),
         "Mean over organs of the mean over cases, all seeds pooled; in brackets 95 % bootstrap "
-        "intervals over patients; p by Wilcoxon's signed-rank test over patients. The paper's "
-        "numbers are of other data.",
+        "intervals over patients. The paper's numbers are of other data.",
     )
+
+
+def first_other(result: RowResult, results: Sequence[RowResult]) -> RowResult | None:
+    """The first of the rows that a row is compared with and that was run."""
+    by_key = {other.row.key: other for other in results}
+    return next((by_key[key] for key in result.row.against if key in by_key), None)
+
+
+def step_table(results: Sequence[RowResult]) -> WordTable:
+    """What each row gains on the rows that it is compared with, paired by case."""
+    by_key = {result.row.key: result for result in results}
+    lines = []
+    for result in results:
+        for key in result.row.against:
+            if key not in by_key:
+                continue
+            other = by_key[key]
+            dsc, nsd = (result.against(other, metric) for metric in METRICS)
+            each = (f"{_difference(result, other, seed)}" for seed in sorted(result.seeds))
+            name = f"{other.row.name} → {result.row.name}"
+            lines.append((name, _step(dsc), _p(dsc), _step(nsd), " / ".join(each)))
+    return WordTable(
+        "Steps",
+        ("from → to", "DSC", "p", "NSD", "DSC of each seed"),
+        tuple(lines),
+        "Differences in points, paired by case, with 95 % bootstrap intervals over patients; p by "
+        "Wilcoxon's signed-rank test over patients.",
+    )
+
+
+def _difference(result: RowResult, other: RowResult, seed: int) -> str:
+    if seed not in other.seeds:
+        return _NONE
+    mine, theirs = result.seeds[seed].mean.dsc, other.seeds[seed].mean.dsc
+    return _NONE if mine is None or theirs is None else f"{100 * (mine - theirs):+.1f}"
 
 
 def seeds_table(results: Sequence[RowResult]) -> WordTable:
