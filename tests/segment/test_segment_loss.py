@@ -98,6 +98,21 @@ def test_rare_organs_weigh_more():
     assert weights.tolist() == [1.0, 2.0, 6.0, 20.0, 2.0]
 
 
+def test_rarity_fades_over_the_training():
+    config = TrainConfig(class_weight=2.0, rarity=0.5, rarity_fades=True)
+    loss = PartialLoss(3, config, 1, {1: 900, 2: 100})
+    loss.set_progress(0.5)  # 9^0.25 = √3
+    assert loss.loss.ce.weight.tolist() == pytest.approx([1.0, 2.0, 2 * math.sqrt(3)])
+    loss.set_progress(0.999)
+    assert loss.loss.ce.weight.tolist() == pytest.approx([1.0, 2.0, 2.0], abs=0.01)
+
+
+def test_rarity_stays_unless_it_is_told_to_fade():
+    loss = PartialLoss(3, TrainConfig(rarity=0.5), 1, {1: 900, 2: 100})
+    loss.set_progress(0.9)
+    assert loss.loss.ce.weight.tolist() == [1.0, 1.0, 3.0]
+
+
 def test_without_rarity_all_organs_weigh_the_same():
     weights = class_weights(3, TrainConfig(class_weight=2.0), {1: 900, 2: 1})
     assert weights.tolist() == [1.0, 2.0, 2.0]

@@ -29,6 +29,7 @@ TRAIN = TrainConfig(
     balanced=True,
     curves_p=0.5,
     rarity=0.5,
+    rarity_fades=True,
     checkpoint_seconds=1e-9,
 )
 
@@ -52,7 +53,7 @@ def examples(tmp_path):
                 (tmp_path / f"{n}.nii.gz",),
                 tmp_path / f"{n}_label.nii.gz",
                 known,
-                randomise=True,
+                randomise="curves",
             )
         )
     return made

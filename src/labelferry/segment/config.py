@@ -88,6 +88,9 @@ class TrainConfig(BaseModel):
     """Exponent by which that weight grows for rare organs: times (voxels of the commonest organ /
     voxels of this one)^rarity, at most 10. Short trainings on noisy labels else give small organs
     up (ours; paper: 0)."""
+    rarity_fades: bool = False
+    """Let that exponent fall linearly to 0 over the training: small organs are found early, and
+    drawn no larger than they are in the end (ours)."""
     average: float = Field(0.0, ge=0, lt=1)
     """Decay of the averaged weights that are kept at the end; 0 keeps the last ones (ours)."""
     rotation_deg: float = Field(30.0, ge=0)

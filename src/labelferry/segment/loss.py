@@ -69,7 +69,8 @@ class PartialLoss(nn.Module):
         from nnunetv2.training.loss.compound_losses import DC_and_CE_loss
         from nnunetv2.training.loss.dice import MemoryEfficientSoftDiceLoss
 
-        weight = class_weights(classes, config, sizes or {})
+        self.config, self.sizes = config, dict(sizes or {})
+        weight = class_weights(classes, config, self.sizes)
         self.loss = DC_and_CE_loss(
             {
                 "batch_dice": config.batch_dice,
@@ -84,6 +85,12 @@ class PartialLoss(nn.Module):
         )
         self.weights = resolution_weights(resolutions)
 
+    def set_progress(self, done: float) -> None:
+        """Tell how much of the training is done, in [0, 1): the rarity may fade with it."""
+        if self.config.rarity_fades and self.loss.ce.weight is not None:
+            now = class_weights(len(self.loss.ce.weight), self.config, self.sizes, 1 - done)
+            self.loss.ce.weight.copy_(now)
+
     def forward(
         self, outputs: Sequence[Tensor], targets: Sequence[Tensor], annotated: Tensor
     ) -> Tensor:
@@ -96,18 +103,20 @@ class PartialLoss(nn.Module):
         return total
 
 
-def class_weights(classes: int, config: TrainConfig, sizes: Mapping[int, int]) -> Tensor:
+def class_weights(
+    classes: int, config: TrainConfig, sizes: Mapping[int, int], share: float = 1.0
+) -> Tensor:
     """Weights of background and organs in the cross-entropy, (classes,).
 
     ``sizes``: voxels of each organ in the training set. An organ that is nowhere counts as the
-    commonest one.
+    commonest one. ``share``: how much of the rarity counts.
     """
     weight = torch.full((classes,), float(config.class_weight))
     weight[0] = 1.0
     largest = max(sizes.values(), default=0)
     for organ, size in sizes.items():
         if size:
-            weight[organ] *= min((largest / size) ** config.rarity, _RAREST)
+            weight[organ] *= min((largest / size) ** (share * config.rarity), _RAREST)
     return weight
 
 
