@@ -143,6 +143,11 @@ class Volume:
 class Segmentation(Volume):
     """A volume of organ ids; 0 is background."""
 
+    @property
+    def held(self) -> frozenset[int]:
+        """The ids that occur; every voxel is looked at."""
+        return frozenset(int(organ) for organ in np.unique(self.array) if organ)
+
 
 def canonical_grid(grid: Grid) -> Grid:
     """The grid whose axes grow towards R, A and S, over the same voxels."""

@@ -13,12 +13,12 @@ from labelferry.evaluate.scores import UNDEFINED, ZERO, CaseScores, Score
 from labelferry.evaluate.statistics import (
     Comparison,
     Interval,
-    Spread,
     compare_cases,
     interval,
     signed_rank_p,
     spread,
 )
+from labelferry.spread import Spread
 
 
 def case(name, patient=None, **dsc):

@@ -10,7 +10,8 @@ import cyclopts
 from labelferry.predict.config import Export
 
 if TYPE_CHECKING:
-    from labelferry.predict.costs import CostSummary, CostTable
+    from labelferry.predict.costs import CostTable
+    from labelferry.spread import Spread
 
 _TITLES = {
     "seconds": "time s",
@@ -59,12 +60,11 @@ def efficiency(
         A folder for the labels; without it they are thrown away.
     """
     from labelferry.cli.console import TerminalEvents, error_console
-    from labelferry.errors import EXIT_DONE, EXIT_INPUT, EXIT_PARTIAL, UserError
+    from labelferry.cli.evaluate import refuse_folders
+    from labelferry.errors import EXIT_DONE, EXIT_INPUT, EXIT_PARTIAL
     from labelferry.predict.efficiency import measure
 
-    for path in (json, csv):
-        if path is not None and path.is_dir():
-            raise UserError("this is a folder, not a file to write", path=path)
+    refuse_folders(json, csv)
     try:
         with TerminalEvents() as events:
             table = measure(
@@ -140,7 +140,7 @@ def _cell(value: float, quantity: str, over: bool = False) -> str:
     return f"{value:.{_DIGITS[quantity]}f}{' !' if over else ''}"
 
 
-def _mean_sd(summary: CostSummary, quantity: str) -> str:
+def _mean_sd(summary: Spread, quantity: str) -> str:
     digits = _DIGITS[quantity]
     sd = "n/a" if summary.sd is None else f"{summary.sd:.{digits}f}"
     return f"{summary.mean:.{digits}f} ± {sd}"

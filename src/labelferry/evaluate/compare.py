@@ -9,12 +9,11 @@ from typing import Any
 
 from labelferry.errors import UserError
 from labelferry.evaluate.results import ALL, Evaluation
+from labelferry.evaluate.scores import SHARES
 from labelferry.evaluate.statistics import Comparison, compare_cases
-from labelferry.evaluate.tables import as_csv
-from labelferry.files import write_json, write_text
+from labelferry.files import csv_text, write_json, write_text
 
 SCHEMA_VERSION = 1
-COMPARED = ("dsc", "nsd")
 COLUMNS = ("organ", "metric", "difference", "low", "high", "p", "patients", "cases", "left_out")
 
 
@@ -50,7 +49,7 @@ class Compared:
 
     def to_csv(self) -> str:
         """One row for each organ and metric; what is undefined is an empty field."""
-        return as_csv(
+        return csv_text(
             COLUMNS,
             (
                 (organ, metric, *(getattr(found, name) for name in COLUMNS[2:]))
@@ -89,7 +88,7 @@ def compare(a: Evaluation, b: Evaluation) -> Compared:
     organs = dict.fromkeys((*a.organs, *b.organs))
     rows = {
         name or ALL: {
-            metric: compare_cases(a.cases, b.cases, metric, organ=name) for metric in COMPARED
+            metric: compare_cases(a.cases, b.cases, metric, organ=name) for metric in SHARES
         }
         for name in (None, *organs)
     }

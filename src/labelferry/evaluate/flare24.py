@@ -8,7 +8,7 @@ import numpy as np
 
 from labelferry.errors import UserError
 from labelferry.evaluate.scores import Score
-from labelferry.evaluate.scoring import Pair, Protocol, millilitres, pairs
+from labelferry.evaluate.scoring import Pair, Protocol, pairs, volumes
 from labelferry.io.nifti import read_bytes
 from labelferry.organs import OrganSet
 from labelferry.volume import Grid, Segmentation
@@ -40,21 +40,18 @@ def score(
     for organ, pair in pairs(prediction, truth, annotated):
         rules, grid = organs[organ], truth.grid
         predicted, true = pair.voxels()
-        volumes = (
-            None if prediction is None else millilitres(predicted, grid.voxel_mm3),
-            millilitres(true, grid.voxel_mm3),
-        )
+        sizes = volumes((predicted, true), grid, predicted=prediction is not None)
         if prediction is None or bool(predicted) != bool(true):
-            found = Score(0.0, 0.0, None, *volumes)
+            found = Score(0.0, 0.0, None, *sizes)
         elif not predicted:
-            found = Score(1.0, 1.0, None, *volumes)
+            found = Score(1.0, 1.0, None, *sizes)
         else:
             if rules.tube:
                 pair = _without_the_last_slice(pair)
             dsc, nsd, hd95 = pair.measure(grid.spacing, rules.tolerance_mm)
             assert dsc is not None  # the truth's first slice is always scored
             nsd = 0.0 if nsd is None or dsc < _LEAST_DICE else nsd
-            found = Score(_rounded(dsc), _rounded(nsd), hd95, *volumes)
+            found = Score(_rounded(dsc), _rounded(nsd), hd95, *sizes)
         scores[rules.name] = found
     return scores
 

@@ -5,14 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
-import numpy as np
-
 from labelferry.errors import UserError
 from labelferry.evaluate.protocol import find_protocol
 from labelferry.evaluate.results import CaseScores, Evaluation
 from labelferry.evaluate.truth import Truth, find_files, find_truth, organ_ids
 from labelferry.organs import FLARE, OrganSet
-from labelferry.volume import Segmentation
 
 
 def evaluate(
@@ -73,7 +70,7 @@ def evaluate(
                 refused[case] = _named(error, case, predictions[case])
         if predicted is None:
             missing.append(case)
-        speaks_of = fixed if fixed is not None else _annotated(known, true)
+        speaks_of = fixed if fixed is not None else known.annotated_in(true)
         scores = rules(predicted, true, speaks_of, organs)
         cases.append(CaseScores(case, scores, known.sequence, known.domain, known.patient))
     if progress:
@@ -108,12 +105,6 @@ def _choose(
             allowed=_few(chosen or truths),
         )
     return chosen
-
-
-def _annotated(known: Truth, labels: Segmentation) -> frozenset[int]:
-    if known.annotated is not None:
-        return known.annotated
-    return frozenset(int(organ) for organ in np.unique(labels.array) if organ)
 
 
 def _named(error: UserError, case: str, path: Path) -> UserError:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from labelferry.errors import UserError
-from labelferry.evaluate.scores import METRICS, UNDEFINED, ZERO, CaseScores, Score
+from labelferry.evaluate.scores import METRICS, SHARES, UNDEFINED, ZERO, CaseScores, Score
 from labelferry.evaluate.statistics import Interval, interval
 from labelferry.evaluate.tables import flare_table, long_table
 from labelferry.files import read_json, write_json, write_text
@@ -74,9 +74,7 @@ class Evaluation:
     def intervals(self) -> dict[str, dict[str, Interval]]:
         """Organ (or ``all``) → dsc and nsd → mean with its 95 % bootstrap interval."""
         return {
-            name or ALL: {
-                metric: interval(self.cases, metric, organ=name) for metric in ("dsc", "nsd")
-            }
+            name or ALL: {metric: interval(self.cases, metric, organ=name) for metric in SHARES}
             for name in (None, *self.organs)
         }
 

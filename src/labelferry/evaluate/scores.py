@@ -36,6 +36,9 @@ class Score:
         return {metric: self.value(metric) for metric in METRICS}
 
 
+SHARES = ("dsc", "nsd")
+"""Those in [0, 1], which have intervals and are compared."""
+
 UNDEFINED = Score(None, None)
 ZERO = Score(0.0, 0.0)
 

@@ -100,6 +100,7 @@ def pairs(
             yield organ, Pair(prediction.array[box] == organ, there)
 
 
-def millilitres(voxels: int, voxel_mm3: float) -> float:
-    """Volume of a number of voxels in mL."""
-    return voxels * voxel_mm3 / 1000
+def volumes(voxels: tuple[int, int], grid: Grid, *, predicted: bool) -> tuple[float | None, float]:
+    """Volumes in mL of ``Pair.voxels``; the first is undefined where nothing was ``predicted``."""
+    mine, true = (number * grid.voxel_mm3 / 1000 for number in voxels)
+    return mine if predicted else None, true

@@ -17,6 +17,7 @@ from scipy import stats
 
 from labelferry.errors import UserError
 from labelferry.evaluate.scores import METRICS, CaseScores
+from labelferry.spread import Spread, spread_of
 
 Floats = NDArray[np.float64]
 Value = tuple[str, str, str, float]
@@ -65,19 +66,6 @@ class Comparison:
     def to_json(self) -> dict[str, Any]:
         """The fields by name, without the organ's."""
         return {key: value for key, value in asdict(self).items() if key != "organ"}
-
-
-@dataclass(frozen=True)
-class Spread:
-    """How a metric scatters over cases (not over patients); None where it is undefined."""
-
-    mean: float | None
-    sd: float | None
-    """Standard deviation of the sample (n - 1); None with fewer than two cases."""
-    p25: float | None
-    p50: float | None
-    p75: float | None
-    n: int
 
 
 def interval(
@@ -140,12 +128,7 @@ def spread(cases: Sequence[CaseScores], metric: str = "dsc", *, organ: str | Non
     by_case: dict[str, list[float]] = {}
     for _, case, _, value in _values(cases, metric, organ):
         by_case.setdefault(case, []).append(value)
-    found = np.array([np.mean(values) for values in by_case.values()])
-    if not len(found):
-        return Spread(None, None, None, None, None, 0)
-    low, middle, high = (float(v) for v in np.percentile(found, (25, 50, 75)))
-    sd = float(found.std(ddof=1)) if len(found) > 1 else None
-    return Spread(float(found.mean()), sd, low, middle, high, len(found))
+    return spread_of(float(np.mean(values)) for values in by_case.values())
 
 
 def signed_rank_p(differences: Iterable[float]) -> float | None:

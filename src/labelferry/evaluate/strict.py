@@ -6,7 +6,7 @@ from pathlib import Path
 
 from labelferry.errors import UserError
 from labelferry.evaluate.scores import Score
-from labelferry.evaluate.scoring import Pair, Protocol, millilitres, pairs
+from labelferry.evaluate.scoring import Pair, Protocol, pairs, volumes
 from labelferry.io.nifti import read_labels
 from labelferry.organs import OrganSet
 from labelferry.volume import Grid, Segmentation, canonical_grid, reorient
@@ -38,19 +38,16 @@ def score(
     for organ, pair in pairs(prediction, truth, annotated):
         rules, grid = organs[organ], truth.grid
         predicted, true = pair.voxels()
-        volumes = (
-            None if prediction is None else millilitres(predicted, grid.voxel_mm3),
-            millilitres(true, grid.voxel_mm3),
-        )
+        sizes = volumes((predicted, true), grid, predicted=prediction is not None)
         if prediction is None:
-            scores[rules.name] = Score(0.0, 0.0, None, *volumes)
+            scores[rules.name] = Score(0.0, 0.0, None, *sizes)
             continue
         if rules.tube and predicted and true:
             pair = _on_its_slices(pair, grid)
         dsc, nsd, hd95 = pair.measure(grid.spacing, rules.tolerance_mm + _SLACK_MM)
         if dsc is not None and nsd is None:
             nsd = 0.0
-        scores[rules.name] = Score(dsc, nsd, hd95, *volumes)
+        scores[rules.name] = Score(dsc, nsd, hd95, *sizes)
     return scores
 
 

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Iterable, Mapping, Sequence
 
 from labelferry.evaluate.scores import METRICS, UNDEFINED, CaseScores
+from labelferry.files import csv_text
 
 COLUMNS = ("case", "sequence", "domain", "organ", *METRICS)
 
@@ -30,7 +29,7 @@ OFFICIAL: Mapping[str, str] = {
 
 def long_table(cases: Iterable[CaseScores]) -> str:
     """One row for each case and organ; an undefined score is an empty field."""
-    return as_csv(
+    return csv_text(
         COLUMNS,
         (
             (case.case, case.sequence, case.domain, name, *map(score.value, METRICS))
@@ -44,7 +43,7 @@ def flare_table(cases: Iterable[CaseScores], organs: Sequence[str]) -> str:
     """One row for each case: its file's name, the DSC of every organ, then every NSD."""
     titles = [OFFICIAL.get(organ, organ) for organ in organs]
     header = ["Name", *(f"{title}_DSC" for title in titles), *(f"{title}_NSD" for title in titles)]
-    return as_csv(
+    return csv_text(
         header,
         (
             (
@@ -55,12 +54,3 @@ def flare_table(cases: Iterable[CaseScores], organs: Sequence[str]) -> str:
             for case in cases
         ),
     )
-
-
-def as_csv(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
-    """A table as CSV text; None becomes an empty field."""
-    stream = io.StringIO()
-    writer = csv.writer(stream, lineterminator="\n")
-    writer.writerow(header)
-    writer.writerows(rows)
-    return stream.getvalue()

@@ -8,9 +8,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from labelferry.errors import UserError
+from labelferry.files import hash_file, hash_value
 from labelferry.io.names import patient_and_sequence
 from labelferry.io.nifti import is_nifti, stem
 from labelferry.organs import OrganSet
+from labelferry.volume import Segmentation
 
 COHORT_TABLE = "cohort.csv"
 
@@ -26,6 +28,10 @@ class Truth:
     sequence: str | None = None
     domain: str | None = None
     patient: str | None = None
+
+    def annotated_in(self, labels: Segmentation) -> frozenset[int]:
+        """The organs that its label map annotates: as a table says, else those that it holds."""
+        return labels.held if self.annotated is None else self.annotated
 
 
 def find_files(path: Path) -> dict[str, Path]:
@@ -68,6 +74,12 @@ def find_truth(path: Path, organs: OrganSet) -> dict[str, Truth]:
         patient = row.patient or patient_and_sequence(case)[0]
         found[case] = replace(row, case=case, label=files[case], patient=patient)
     return found
+
+
+def hash_truth(path: Path, organs: OrganSet) -> str:
+    """Hash of the label maps that :func:`find_truth` finds."""
+    found = find_truth(path, organs).values()
+    return hash_value([[known.case, hash_file(known.label)] for known in found])
 
 
 def organ_ids(words: Iterable[str | int], organs: OrganSet) -> frozenset[int]:

@@ -82,7 +82,7 @@ def annotated_in(case: Case, labels: Segmentation) -> frozenset[int]:
     """The organs that a label map annotates: as its table says, else those that it holds."""
     if case.annotated is not None:
         return case.annotated
-    return frozenset(int(v) for v in np.unique(labels.array) if v)
+    return labels.held
 
 
 def _inspect(case: Case, organs: OrganSet) -> _Inspected:
@@ -189,7 +189,7 @@ def _of_intensity(case: Case, image: Image) -> list[Note]:
 def _of_labels(case: Case, labels: Segmentation, organs: OrganSet) -> list[Note]:
     assert case.label is not None
     name = case.label.name
-    held = frozenset(int(v) for v in np.unique(labels.array) if v)
+    held = labels.held
     if not held:
         text = f"the label map {name} is empty: no voxel belongs to an organ"
         return [replace(_note(case, text, "refused", "label it, or take it away"), path=case.label)]

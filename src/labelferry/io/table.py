@@ -16,7 +16,7 @@ from pathlib import Path
 
 from labelferry.cases import UNKNOWN_SEQUENCE, Case, Modality
 from labelferry.errors import UserError
-from labelferry.files import write_text
+from labelferry.files import csv_text, write_text
 from labelferry.organs import FLARE, OrganSet
 
 TABLE_NAME = "cohort.csv"
@@ -77,23 +77,20 @@ def has_labels(path: Path) -> bool:
 
 def write_table(path: Path, cases: Iterable[Case]) -> None:
     """Write cases as a table, atomically; paths become relative to it."""
-    stream = io.StringIO()
-    writer = csv.writer(stream, lineterminator="\n")
-    writer.writerow(COLUMNS)
-    for case in cases:
-        writer.writerow(
-            (
-                case.id,
-                case.patient,
-                case.modality,
-                case.sequence,
-                case.domain,
-                _relative(case.image, path.parent),
-                _relative(case.label, path.parent) if case.label else "",
-                ";".join(str(i) for i in sorted(case.annotated or ())),
-            )
+    rows = (
+        (
+            case.id,
+            case.patient,
+            case.modality,
+            case.sequence,
+            case.domain,
+            _relative(case.image, path.parent),
+            _relative(case.label, path.parent) if case.label else "",
+            ";".join(str(i) for i in sorted(case.annotated or ())),
         )
-    write_text(path, stream.getvalue())
+        for case in cases
+    )
+    write_text(path, csv_text(COLUMNS, rows))
 
 
 def _read_rows(path: Path) -> list[tuple[int, dict[str, str]]]:

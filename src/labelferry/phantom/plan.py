@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 from pathlib import PurePosixPath
 
+from labelferry.files import csv_text
 from labelferry.phantom.contrast import MR_SEQUENCES
 from labelferry.phantom.tissues import ORGANS
 
@@ -120,8 +119,4 @@ def _row(
 
 
 def _csv(rows: Sequence[dict[str, str]]) -> str:
-    stream = io.StringIO()
-    writer = csv.DictWriter(stream, _COLUMNS, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return stream.getvalue()
+    return csv_text(_COLUMNS, ([row[column] for column in _COLUMNS] for row in rows))

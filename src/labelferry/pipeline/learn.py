@@ -4,12 +4,28 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from labelferry.pipeline.config import StudentConfig, TeachConfig
+from labelferry.organs import OrganSet
+from labelferry.pipeline.config import RunConfig, StudentConfig, TeachConfig
 from labelferry.pipeline.plausible import judge, write_plausibility
 from labelferry.pipeline.prepared import PreparedCase, predict_cases, read_prior
 from labelferry.pipeline.stage import Context
 from labelferry.segment.engine import Task, train_model
 from labelferry.segment.examples import Example
+
+
+def task_of(
+    name: str, organs: OrganSet, run: RunConfig, config: TeachConfig | StudentConfig
+) -> Task:
+    """What a network of a run is to learn, from the section that speaks of it."""
+    return Task(
+        name,
+        organs,
+        config.space,
+        run.prepare,
+        config.network,
+        config.normalisation,
+        run.predict.model_dump(mode="json"),
+    )
 
 
 def learn_and_label(
@@ -25,18 +41,9 @@ def learn_and_label(
 
     Returns the median z of each domain, and the cases that failed with the reason.
     """
-    task = Task(
-        name,
-        context.organs,
-        config.space,
-        context.config.prepare,
-        config.network,
-        config.normalisation,
-        context.config.predict.model_dump(mode="json"),
-    )
     model = train_model(
         examples,
-        task,
+        task_of(name, context.organs, context.config, config),
         config.train,
         context.folder,
         seed=context.seed,

@@ -8,13 +8,12 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from labelferry.errors import UserError
 from labelferry.files import atomic_path, write_json
 from labelferry.predict.config import Export
 from labelferry.predict.files import Failure
 from labelferry.predict.memory import Kind, Sample
+from labelferry.spread import Spread, spread_of
 
 SCHEMA = 1
 TIME_TOLERANCE_S = 15.0
@@ -75,19 +74,6 @@ class CaseCost:
 
 
 @dataclass(frozen=True)
-class CostSummary:
-    """One quantity over cases; None where there is no case (for ``sd``: fewer than two)."""
-
-    mean: float | None
-    sd: float | None
-    """Sample standard deviation (n - 1)."""
-    p25: float | None
-    p50: float | None
-    p75: float | None
-    n: int
-
-
-@dataclass(frozen=True)
 class CostTable:
     """All cases of one measurement."""
 
@@ -107,19 +93,14 @@ class CostTable:
     version: str
     """Of labelferry."""
 
-    def summary(self, quantity: str) -> CostSummary:
+    def summary(self, quantity: str) -> Spread:
         """Mean, standard deviation and quartiles (interpolated linearly) of one of ``QUANTITIES``.
 
         Raises ``UserError`` for another one.
         """
         if quantity not in QUANTITIES:
             raise UserError("no such quantity", seen=quantity, allowed=", ".join(QUANTITIES))
-        values = np.array([getattr(cost, quantity) for cost in self.cases], np.float64)
-        if not len(values):
-            return CostSummary(None, None, None, None, None, 0)
-        low, middle, high = (float(v) for v in np.percentile(values, (25, 50, 75)))
-        sd = float(values.std(ddof=1)) if len(values) > 1 else None
-        return CostSummary(float(values.mean()), sd, low, middle, high, len(values))
+        return spread_of(getattr(cost, quantity) for cost in self.cases)
 
     def to_json(self) -> dict[str, Any]:
         """Everything, JSON-able; cases by their ids, without any path."""

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal
+
+from labelferry.files import csv_text
 
 NamesBy = Literal["numbered", "ids"]
 CSV_COLUMNS = ("name", "case", "role", "domain")
@@ -65,13 +65,13 @@ class CaseNames:
 
     def to_csv(self) -> str:
         """Which file is behind which name."""
-        stream = io.StringIO()
-        writer = csv.writer(stream, lineterminator="\n")
-        writer.writerow(CSV_COLUMNS)
-        for row in self.cases:
-            name = self.of(row.case, source=row.role == "source")
-            writer.writerow((name, row.case, row.role, row.domain))
-        return stream.getvalue()
+        return csv_text(
+            CSV_COLUMNS,
+            (
+                (self.of(c.case, source=c.role == "source"), c.case, c.role, c.domain)
+                for c in self.cases
+            ),
+        )
 
 
 def name_cases(cases: Sequence[NamedCase], how: NamesBy) -> CaseNames:

@@ -10,6 +10,7 @@ import numpy as np
 
 from labelferry.files import atomic_folder, write_json
 from labelferry.io.nifti import read_image, read_labels, write_volume
+from labelferry.pipeline.learn import task_of
 from labelferry.pipeline.plausible import judge, tell, write_plausibility
 from labelferry.pipeline.prepared import PreparedCase, predict_cases, prepared_cases, read_prior
 from labelferry.pipeline.stage import Context, Stage, Summary, merge_failed
@@ -19,7 +20,7 @@ from labelferry.refine.fusion import fuse
 from labelferry.refine.instability import Instability, instability
 from labelferry.refine.rounds import Round, plan_rounds
 from labelferry.refine.selection import Selection, select
-from labelferry.segment.engine import Task, train_model
+from labelferry.segment.engine import train_model
 from labelferry.volume import Segmentation
 
 if TYPE_CHECKING:
@@ -64,15 +65,7 @@ def _train_round(context: Context, this: Round, target: Sequence[PreparedCase]) 
     config = context.config.refine
     organs = known_organs(context)
     mri = target_examples(target, this.labels_in, {c.id: organs for c in target}, config.space)
-    task = Task(
-        f"round {this.number}",
-        context.organs,
-        config.space,
-        context.config.prepare,
-        config.network,
-        config.normalisation,
-        context.config.predict.model_dump(mode="json"),
-    )
+    task = task_of(f"round {this.number}", context.organs, context.config, config)
     model = train_model(
         [*mri, *source_examples(context, config, len(mri))],
         task,
