@@ -5,10 +5,11 @@ import pytest
 from labelferry.errors import UserError
 from labelferry.evaluate.results import Evaluation
 from labelferry.evaluate.scores import CaseScores, Score
-from labelferry.experiments.formats import WordTable, as_csv, as_latex, as_markdown, as_text
+from labelferry.experiments.formats import WordTable, as_latex, as_markdown, as_text
 from labelferry.experiments.rows import load_rows
 from labelferry.experiments.run import LADDER
 from labelferry.experiments.tables import RowResult, main_table, scores_csv, step_table, tables
+from labelferry.files import csv_text
 from labelferry.pipeline.config import available
 
 ORGANS = ("liver", "spleen")
@@ -181,4 +182,4 @@ def test_text_is_aligned():
 
 
 def test_csv_quotes_and_leaves_none_empty():
-    assert as_csv(("a", "b"), [("x,y", None)]) == 'a,b\n"x,y",\n'
+    assert csv_text(("a", "b"), [("x,y", None)]) == 'a,b\n"x,y",\n'

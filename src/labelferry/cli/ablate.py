@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
 from labelferry.errors import UserError
+
+if TYPE_CHECKING:
+    from labelferry.experiments.ablation import Plan
+    from labelferry.experiments.trial import Trial
 
 
 def ablate(
@@ -71,8 +76,6 @@ def ablate(
         raise UserError("an ablation needs at least one seed", seen=seeds)
     chosen = FLARE if organs is None else OrganSet.read(organs)
     plan = Plan(load_rows(rows, rows_folder), size, set_, chosen)
-    for row in plan.rows:
-        plan.config(row, 0)  # mistakes are told before a cohort is made
     numbers = range(1, seeds + 1)
     if source is None:
         if any(path is not None for path in (target, test, truth, target_truth, organs)):
@@ -124,12 +127,12 @@ def ladder(
     from labelferry.experiments.trial import phantom_trials
 
     plan = Plan(load_rows(LADDER), size, ())
-    for row in plan.rows:
-        plan.config(row, 0)
     return _run(folder, plan, phantom_trials(folder, seeds), jobs, shared_patients=False)
 
 
-def _run(folder: Path, plan: object, trials: object, jobs: int, *, shared_patients: bool) -> int:
+def _run(
+    folder: Path, plan: Plan, trials: Sequence[Trial], jobs: int, *, shared_patients: bool
+) -> int:
     from functools import partial
 
     from labelferry.cli.console import TerminalEvents, console
@@ -138,8 +141,8 @@ def _run(folder: Path, plan: object, trials: object, jobs: int, *, shared_patien
 
     done = run_ablation(
         folder,
-        plan,  # type: ignore[arg-type]
-        trials,  # type: ignore[arg-type]
+        plan,
+        trials,
         jobs=jobs,
         events=partial(TerminalEvents, bars=jobs < 2),
         shared_patients=shared_patients,

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import logging
 import multiprocessing
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import AbstractContextManager
@@ -13,13 +12,13 @@ from pathlib import Path
 
 from labelferry.errors import UserError
 from labelferry.evaluate import evaluate
-from labelferry.evaluate.truth import find_truth
+from labelferry.evaluate.truth import hash_truth
 from labelferry.experiments.oracle import train_oracle
 from labelferry.experiments.rows import Row
 from labelferry.experiments.trial import Trial
 from labelferry.files import hash_file, hash_value, read_json, write_json
 from labelferry.organs import FLARE, OrganSet
-from labelferry.pipeline.chain import RunResult, find_input, run_config, set_up_torch
+from labelferry.pipeline.chain import find_input, run_config, set_up_torch
 from labelferry.pipeline.config import RunConfig
 from labelferry.pipeline.events import Events
 from labelferry.pipeline.runner import Input
@@ -27,7 +26,6 @@ from labelferry.predict.files import find_images, predict_files
 from labelferry.predict.predictor import load_model
 
 MakeEvents = Callable[[str], AbstractContextManager[Events]]
-log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -38,6 +36,10 @@ class Plan:
     size: str
     overrides: tuple[str, ...]
     organs: OrganSet = FLARE
+
+    def __post_init__(self) -> None:
+        for row in self.rows:
+            self.config(row, 0)  # mistakes are told before anything is made
 
     def config(self, row: Row, seed: int) -> RunConfig:
         """The configuration of a row on a seed."""
@@ -50,8 +52,6 @@ def run_trials(plan: Plan, trials: Sequence[Trial], jobs: int, events: MakeEvent
     ``jobs`` trials run side by side, each in a process of its own. Budgets are optimiser steps, so
     that a loaded machine gives the same table. ``events(name)`` opens what a trial tells.
     """
-    for row in plan.rows:
-        plan.config(row, 0)  # mistakes are told before anything is made
     if min(jobs, len(trials)) <= 1:
         for trial in trials:
             _run_trial(plan, trial, events)
@@ -74,16 +74,25 @@ def run_trials(plan: Plan, trials: Sequence[Trial], jobs: int, events: MakeEvent
 def _run_trial(plan: Plan, trial: Trial, make_events: MakeEvents) -> None:
     with make_events(f"seed {trial.seed}") as events:
         data, refused = find_input(trial.source, trial.target, plan.organs, events)
-        _check_apart(data, trial)
+        images = {image: hash_file(image) for image in find_images(trial.test)}
+        _check_apart(data, images)
+        test = hash_value(
+            [
+                sorted((image.name, mark) for image, mark in images.items()),
+                hash_truth(trial.truth, plan.organs),
+            ]
+        )
         for row in plan.rows:
-            _run_row(plan, trial, row, data, refused, events)
+            model = _run_row(plan, trial, row, data, refused, events)
+            if model is not None:
+                _score(plan, trial, row, model, test, events)
 
 
-def _check_apart(data: Input, trial: Trial) -> None:
-    """No MRI may be scored that a row could learn from."""
+def _check_apart(data: Input, images: Mapping[Path, str]) -> None:
+    """No MRI may be scored that a row could learn from; ``images`` come with their hashes."""
     learned = {hash_file(case.image) for case in data.target}
-    for image in find_images(trial.test):
-        if hash_file(image) in learned:
+    for image, mark in images.items():
+        if mark in learned:
             raise UserError(
                 "this test image is in the target cohort too",
                 path=image,
@@ -93,12 +102,13 @@ def _check_apart(data: Input, trial: Trial) -> None:
 
 def _run_row(
     plan: Plan, trial: Trial, row: Row, data: Input, refused: dict[str, str], events: Events
-) -> None:
+) -> Path | None:
+    """Train what the row asks for; returns the model to be scored, None where there is none."""
     config = plan.config(row, trial.seed)
     runs = trial.folder / "runs"
     run = runs / row.key
     events.note(f"row {row.name}", "info")
-    done: RunResult = run_config(
+    run_config(
         run,
         config,
         data,
@@ -107,56 +117,31 @@ def _run_row(
         reuse=[runs / other.key for other in plan.rows if other.key != row.key],
         events=events,
     )
-    model = done.run / row.stage / "model"
-    if row.stage == "oracle":
-        if trial.target_truth is None:
-            events.note("no true labels of the target cohort: no oracle", "warning")
-            return
-        device = set_up_torch(config)
-        model = train_oracle(
-            run, config, plan.organs, trial.target_truth, device=device, events=events
-        )
-    _score(plan, trial, row, config, model, events)
+    if row.stage != "oracle":
+        return run / row.stage / "model"
+    if trial.target_truth is None:
+        events.note("no true labels of the target cohort: no oracle", "warning")
+        return None
+    device = set_up_torch(config)
+    return train_oracle(run, config, plan.organs, trial.target_truth, device=device, events=events)
 
 
-def _score(
-    plan: Plan, trial: Trial, row: Row, config: RunConfig, model: Path, events: Events
-) -> None:
-    images = find_images(trial.test)
+def _score(plan: Plan, trial: Trial, row: Row, model: Path, test: str, events: Events) -> None:
+    """Predict and score, unless the model and ``test`` (hash of images and truth) are as before."""
+    config = plan.config(row, trial.seed)
     path = scores_path(trial, row)
     mark_path = path.with_suffix(".mark.json")
-    mark = _mark(config, model, images, trial, plan.organs)
+    weights = [hash_file(file) for file in sorted(model.iterdir()) if file.is_file()]
+    mark = hash_value([weights, config.predict.model_dump(mode="json"), test])
     if path.exists() and mark_path.exists() and read_json(mark_path, schema=1)["mark"] == mark:
         return
     predictions = trial.folder / "predictions" / row.key
     loaded = load_model(model, device=set_up_torch(config), config=config.predict)
-    for failure in predict_files(loaded, images, predictions):
+    for failure in predict_files(loaded, find_images(trial.test), predictions):
         events.note(f"{failure.case}: {failure.reason}", "warning")
     evaluation = evaluate(predictions, trial.truth, organs=plan.organs)
     evaluation.write_json(path)
-    write_json(mark_path, {"schema_version": 1, "mark": mark, "steps": _steps(row, config)})
-
-
-def _mark(
-    config: RunConfig, model: Path, images: Sequence[Path], trial: Trial, organs: OrganSet
-) -> str:
-    """Hash of all that decides the scores."""
-    truths = find_truth(trial.truth, organs).values()
-    return hash_value(
-        [
-            [hash_file(path) for path in sorted(model.iterdir()) if path.is_file()],
-            config.predict.model_dump(mode="json"),
-            [[path.name, hash_file(path)] for path in images],
-            [[known.case, hash_file(known.label)] for known in truths],
-        ]
-    )
-
-
-def _steps(row: Row, config: RunConfig) -> int:
-    """Optimiser steps of the network that is scored; not those before it."""
-    if row.stage == "teach":
-        return config.teach.train.iterations
-    return (config.distil if row.stage == "distil" else config.refine).train.iterations
+    write_json(mark_path, {"schema_version": 1, "mark": mark})
 
 
 def scores_path(trial: Trial, row: Row) -> Path:

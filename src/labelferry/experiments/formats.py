@@ -1,9 +1,7 @@
-"""A table of words as text, Markdown, LaTeX and CSV."""
+"""A table of words as text, Markdown and LaTeX."""
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -87,12 +85,3 @@ def as_latex(table: WordTable) -> str:
 def latex_safe(text: str) -> str:
     """Text with LaTeX's own signs escaped."""
     return "".join(_LATEX.get(sign, sign) for sign in text)
-
-
-def as_csv(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
-    """One line for each row; None is an empty field."""
-    stream = io.StringIO()
-    writer = csv.writer(stream, lineterminator="\n")
-    writer.writerow(header)
-    writer.writerows(rows)
-    return stream.getvalue()

@@ -4,20 +4,19 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
-
 from labelferry.anatomy.prepare import prepare_labels
 from labelferry.errors import UserError
-from labelferry.evaluate.truth import find_truth
-from labelferry.files import hash_file, hash_value
+from labelferry.evaluate.truth import find_truth, hash_truth
+from labelferry.files import hash_value
 from labelferry.io.nifti import read_labels, write_volume
 from labelferry.organs import OrganSet
 from labelferry.pipeline.config import RunConfig
 from labelferry.pipeline.events import Events
+from labelferry.pipeline.learn import task_of
 from labelferry.pipeline.manifest import Manifest
 from labelferry.pipeline.prepared import prepared_cases
 from labelferry.pipeline.stage import stage_seed
-from labelferry.segment.engine import Task, train_model
+from labelferry.segment.engine import train_model
 from labelferry.segment.examples import Example
 
 
@@ -38,21 +37,12 @@ def train_oracle(
     prepared = Manifest.read(run / "prepare")
     assert prepared is not None, "the run is prepared before"
     refine = config.refine.model_dump(mode="json")
-    mark = hash_value([prepared.output_hash, refine, config.seed, _hash(truth, organs)])
+    mark = hash_value([prepared.output_hash, refine, config.seed, hash_truth(truth, organs)])
     folder = run / "oracle" / mark[:12]  # another configuration never goes on with this one
     examples = _examples(run, folder / "labels", organs, truth, config)
-    task = Task(
-        "oracle",
-        organs,
-        config.refine.space,
-        config.prepare,
-        config.refine.network,
-        config.refine.normalisation,
-        config.predict.model_dump(mode="json"),
-    )
     return train_model(
         examples,
-        task,
+        task_of("oracle", organs, config, config.refine),
         config.refine.train,
         folder,
         seed=stage_seed(config.seed, "oracle"),
@@ -73,9 +63,7 @@ def _examples(
         labels = read_labels(known[case.id].label, organs)
         if not path.exists():
             write_volume(path, prepare_labels(labels, case.read(), case=case.id))
-        annotated = known[case.id].annotated
-        if annotated is None:
-            annotated = frozenset(int(v) for v in np.unique(labels.array) if v)
+        annotated = known[case.id].annotated_in(labels)
         examples.append(Example(case.id, case.channels(config.refine.space), path, annotated))
     if not examples:
         raise UserError(
@@ -85,7 +73,3 @@ def _examples(
             "'oracle' out",
         )
     return examples
-
-
-def _hash(truth: Path, organs: OrganSet) -> str:
-    return hash_value([[k.case, hash_file(k.label)] for k in find_truth(truth, organs).values()])

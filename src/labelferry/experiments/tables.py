@@ -7,22 +7,21 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 
 from labelferry.evaluate.results import Evaluation, read_evaluation
-from labelferry.evaluate.scores import CaseScores, Score
+from labelferry.evaluate.scores import SHARES, CaseScores, Score
 from labelferry.evaluate.statistics import (
     Comparison,
     Interval,
-    Spread,
     compare_cases,
     interval,
     spread,
 )
 from labelferry.experiments.ablation import scores_path
-from labelferry.experiments.formats import WordTable, as_csv
+from labelferry.experiments.formats import WordTable
 from labelferry.experiments.rows import Row
 from labelferry.experiments.trial import Trial
-
-METRICS = ("dsc", "nsd")
-_NONE = "–"
+from labelferry.files import csv_text
+from labelferry.report.words import ABSENT, percent, span
+from labelferry.spread import Spread
 
 
 @dataclass(frozen=True)
@@ -62,12 +61,9 @@ class RowResult:
     @cached_property
     def domains(self) -> dict[str, float | None]:
         """Mean DSC of each domain, over seeds."""
-        names = sorted({case.domain for case in self.cases if case.domain})
-        return {name: interval(_of(self.cases, name), "dsc", samples=1).mean for name in names}
-
-
-def _of(cases: Sequence[CaseScores], domain: str) -> list[CaseScores]:
-    return [case for case in cases if case.domain == domain]
+        first = next(iter(self.seeds.values()))
+        pooled = replace(first, cases=self.cases)
+        return {name: score.dsc for name, (score, _) in pooled.domains.items()}
 
 
 def read_results(
@@ -89,8 +85,8 @@ def tables(results: Sequence[RowResult]) -> tuple[WordTable, ...]:
         return ()
     organs = next(iter(results[-1].seeds.values())).organ_names
     main = [main_table(results), step_table(results), seeds_table(results), domain_table(results)]
-    per_organ = [organ_table(results, organs, metric) for metric in METRICS]
-    quartiles = [quartile_table(results, organs, metric) for metric in METRICS]
+    per_organ = [organ_table(results, organs, metric) for metric in SHARES]
+    quartiles = [quartile_table(results, organs, metric) for metric in SHARES]
     return (*main, *per_organ, *quartiles)
 
 
@@ -107,8 +103,8 @@ def main_table(results: Sequence[RowResult]) -> WordTable:
                 _interval(result.interval("dsc")),
                 _interval(result.interval("nsd")),
                 _step(step) + (f" {other.row.name}" if other else ""),
-                f"{paper.dsc:.1f}" if paper else _NONE,
-                f"{paper.nsd:.1f}" if paper else _NONE,
+                f"{paper.dsc:.1f}" if paper else ABSENT,
+                f"{paper.nsd:.1f}" if paper else ABSENT,
             )
         )
     return WordTable(
@@ -135,7 +131,7 @@ def step_table(results: Sequence[RowResult]) -> WordTable:
             if key not in by_key:
                 continue
             other = by_key[key]
-            dsc, nsd = (result.against(other, metric) for metric in METRICS)
+            dsc, nsd = (result.against(other, metric) for metric in SHARES)
             each = (f"{_difference(result, other, seed)}" for seed in sorted(result.seeds))
             name = f"{other.row.name} → {result.row.name}"
             lines.append((name, _step(dsc), _p(dsc), _step(nsd), " / ".join(each)))
@@ -150,9 +146,9 @@ def step_table(results: Sequence[RowResult]) -> WordTable:
 
 def _difference(result: RowResult, other: RowResult, seed: int) -> str:
     if seed not in other.seeds:
-        return _NONE
+        return ABSENT
     mine, theirs = result.seeds[seed].mean.dsc, other.seeds[seed].mean.dsc
-    return _NONE if mine is None or theirs is None else f"{100 * (mine - theirs):+.1f}"
+    return ABSENT if mine is None or theirs is None else f"{100 * (mine - theirs):+.1f}"
 
 
 def seeds_table(results: Sequence[RowResult]) -> WordTable:
@@ -160,14 +156,14 @@ def seeds_table(results: Sequence[RowResult]) -> WordTable:
     seeds = sorted({seed for result in results for seed in result.seeds})
     return WordTable(
         "Each seed",
-        ("row", *(f"{m.upper()} % seed {seed}" for seed in seeds for m in METRICS)),
+        ("row", *(f"{m.upper()} % seed {seed}" for seed in seeds for m in SHARES)),
         tuple(
             (
                 result.row.name,
                 *(
-                    _percent(result.seeds[seed].mean.value(m) if seed in result.seeds else None)
+                    percent(result.seeds[seed].mean.value(m) if seed in result.seeds else None)
                     for seed in seeds
-                    for m in METRICS
+                    for m in SHARES
                 ),
             )
             for result in results
@@ -181,7 +177,7 @@ def domain_table(results: Sequence[RowResult]) -> WordTable:
     return WordTable(
         "Target domains, DSC %",
         ("row", *names),
-        tuple((r.row.name, *(_percent(r.domains.get(name)) for name in names)) for r in results),
+        tuple((r.row.name, *(percent(r.domains.get(name)) for name in names)) for r in results),
     )
 
 
@@ -191,8 +187,8 @@ def organ_table(results: Sequence[RowResult], organs: Sequence[str], metric: str
     def cell(result: RowResult, organ: str | None) -> str:
         found = result.spread(metric, organ)
         if found.mean is None:
-            return _NONE
-        return f"{100 * found.mean:.1f} ± {_percent(found.sd)}"
+            return ABSENT
+        return f"{100 * found.mean:.1f} ± {percent(found.sd)}"
 
     return _by_organ(f"{metric.upper()} % per organ (Tables 5 and 6)", results, organs, cell)
 
@@ -202,7 +198,7 @@ def quartile_table(results: Sequence[RowResult], organs: Sequence[str], metric: 
 
     def cell(result: RowResult, organ: str | None) -> str:
         found = result.spread(metric, organ)
-        return " / ".join(_percent(value) for value in (found.p25, found.p50, found.p75))
+        return " / ".join(percent(value) for value in (found.p25, found.p50, found.p75))
 
     return _by_organ(f"{metric.upper()} % quartiles per organ (Table 9)", results, organs, cell)
 
@@ -220,7 +216,7 @@ def _by_organ(
 
 def scores_csv(results: Sequence[RowResult]) -> str:
     """One line for each row, seed, case and organ."""
-    header = ("row", "seed", "case", "patient", "domain", "organ", *METRICS)
+    header = ("row", "seed", "case", "patient", "domain", "organ", *SHARES)
     lines = [
         (result.row.key, seed, case.case, case.owner, case.domain, organ, *_values(score))
         for result in results
@@ -228,26 +224,21 @@ def scores_csv(results: Sequence[RowResult]) -> str:
         for case in evaluation.cases
         for organ, score in case.organs.items()
     ]
-    return as_csv(header, lines)
+    return csv_text(header, lines)
 
 
 def _values(score: Score) -> tuple[float | None, ...]:
-    return tuple(score.value(metric) for metric in METRICS)
-
-
-def _percent(value: float | None) -> str:
-    return _NONE if value is None else f"{100 * value:.1f}"
+    return tuple(score.value(metric) for metric in SHARES)
 
 
 def _interval(found: Interval) -> str:
-    if found.low is None or found.high is None:
-        return _percent(found.mean)
-    return f"{_percent(found.mean)} ({_percent(found.low)}–{_percent(found.high)})"
+    between = span(found.low, found.high)
+    return percent(found.mean) + (f" ({between})" if between else "")
 
 
 def _step(found: Comparison | None) -> str:
     if found is None or found.difference is None:
-        return _NONE
+        return ABSENT
     text = f"{100 * found.difference:+.1f}"
     if found.low is None or found.high is None:
         return text
@@ -256,5 +247,5 @@ def _step(found: Comparison | None) -> str:
 
 def _p(found: Comparison | None) -> str:
     if found is None or found.p is None:
-        return _NONE
+        return ABSENT
     return f"{found.p:.3f}" if found.p >= 0.001 else "< 0.001"
