@@ -168,7 +168,7 @@ class AblationRow:
     domains: Mapping[str, float] = field(default_factory=dict)
     """Domain → mean DSC."""
     difference: ComparisonLike | None = None
-    """DSC of this row minus that of the row above, on the same cases."""
+    """DSC of this row minus that of the row that ``note`` names, on the same cases."""
     paper_dsc: float | None = None
     """What the paper prints, as a share: 0.6053, not 60.53."""
     paper_nsd: float | None = None
