@@ -114,7 +114,7 @@ def input_rows(
     for domain in sorted({case.domain for case in target}):
         cases = [case for case in target if case.domain == domain]
         patients = len({case.patient for case in cases})
-        rows.append(InputRow(f"MRI, {domain}", str(len(cases)), f"{patients} patients"))
+        rows.append(InputRow(f"MRI, {domain}", str(len(cases)), count(patients, "patient")))
     return tuple(rows)
 
 
