@@ -1,8 +1,11 @@
 """Augmentation: what is drawn once for the neighbouring slices of one image."""
 
+import itertools
+
 import numpy as np
 import pytest
 import torch
+from batchgeneratorsv2.transforms.noise import gaussian_blur
 
 from labelferry.segment.augment import apply, build_transforms
 from labelferry.segment.config import TrainConfig
@@ -44,3 +47,13 @@ def test_channels_of_their_own_do_not():
 @pytest.mark.parametrize("slices", [True, False])
 def test_the_same_draw_gives_the_same_patch(slices):
     assert all(torch.equal(a, b) for a, b in zip(augmented(slices), augmented(slices), strict=True))
+
+
+def test_a_slow_machine_gives_the_same_patch(monkeypatch):
+    """nnU-Net's blur times its two algorithms; here the first one seems fast, then the second."""
+    patches = []
+    for power in (2.0, 0.5):  # a clock that runs faster and faster, and one that slows down
+        ticks = itertools.count()
+        monkeypatch.setattr(gaussian_blur, "time", lambda p=power, t=ticks: next(t) ** p)
+        patches.append(augmented(slices=False))
+    assert all(torch.equal(a, b) for a, b in zip(*patches, strict=True))

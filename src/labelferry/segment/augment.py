@@ -61,6 +61,7 @@ def build_transforms(
         padding_value_seg=-1,
     )
     built.transforms = _tuned(built.transforms, spatial, config)
+    _ignore_the_clock(built.transforms)
     if slices:
         _draw_once(built.transforms)
     initial = [int(n) for n in get_patch_size(size, rotation, rotation, rotation, (0.85, 1.25))]
@@ -81,6 +82,18 @@ def _tuned(transforms: list[Any], spatial: Any, config: TrainConfig) -> list[Any
         elif config.intensity or not isinstance(transform, RandomTransform):
             kept.append(transform)
     return kept
+
+
+def _ignore_the_clock(transforms: list[Any]) -> None:
+    """Let no transform choose its algorithm by timing it.
+
+    nnU-Net's blur takes an FFT where that was faster a moment ago, and the two differ in the last
+    bits: under load the same training would end in other weights.
+    """
+    for random in transforms:
+        inner: Any = getattr(random, "transform", None)
+        if hasattr(inner, "benchmark"):
+            inner.benchmark = False
 
 
 def _draw_once(transforms: list[Any]) -> None:
