@@ -22,6 +22,7 @@ from labelferry.pipeline.runfile import STAGE_NAMES, read_run
 from labelferry.report.data import CaseView, Layer, ReportData
 from labelferry.report.names import CaseNames, NamedCase, NamesBy, name_cases
 from labelferry.report.page import write_report
+from labelferry.report.tables import mean
 from labelferry.volume import Volume, canonical
 
 NAMES_FILE = "cases.csv"
@@ -245,7 +246,7 @@ def _test_views(
         if row.case in truths:
             readers["truth"] = _labels(truths[row.case], organs)
         means = {
-            label: tables.mean(getattr(score, label.lower()) for score in row.organs.values())
+            label: mean(getattr(score, label.lower()) for score in row.organs.values())
             for label in ("DSC", "NSD")
         }
         note = "its image, without label, was in the target cohort" if row.case in seen else ""

@@ -28,16 +28,11 @@ from labelferry.report.data import (
     Verdict,
 )
 from labelferry.report.names import CaseNames
+from labelferry.report.tables import mean
 from labelferry.report.words import count
 
 # medians of z: true labels of the source lie near 1.5; see docs/explanation/trust.md
 _GOOD, _POOR = 2.0, 3.5
-
-
-def mean(values: Any) -> float | None:
-    """Mean of what is known; None where nothing is."""
-    known = [v for v in values if v is not None]
-    return sum(known) / len(known) if known else None
 
 
 def domain_rows(

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import csv
 from dataclasses import asdict, dataclass
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 from labelferry.errors import UserError
-from labelferry.files import atomic_path, write_json
+from labelferry.files import csv_text, write_json, write_text
 from labelferry.predict.config import Export
 from labelferry.predict.files import Failure
 from labelferry.predict.memory import Kind, Sample
@@ -126,15 +125,10 @@ class CostTable:
 
     def write_csv(self, path: Path) -> None:
         """One row a case, atomically; a failed case has only its name and the error."""
-        with atomic_path(path) as part, part.open("w", encoding="utf-8", newline="") as stream:
-            columns = ["case", *QUANTITIES, "over_time", "over_memory", "error"]
-            writer = csv.DictWriter(stream, columns)
-            writer.writeheader()
-            for cost in self.cases:
-                row = _case(cost)
-                writer.writerow({name: row[name] for name in columns if name in row})
-            for failure in self.failures:
-                writer.writerow({"case": failure.case, "error": failure.reason})
+        columns = ["case", *QUANTITIES, "over_time", "over_memory", "error"]
+        rows = [_case(cost) for cost in self.cases]
+        rows += [{"case": failure.case, "error": failure.reason} for failure in self.failures]
+        write_text(path, csv_text(columns, ([row.get(name) for name in columns] for row in rows)))
 
 
 def _case(cost: CaseCost) -> dict[str, Any]:
