@@ -11,13 +11,17 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from labelferry.evaluate import evaluate as evaluate
     from labelferry.pipeline import adapt as adapt
+    from labelferry.pipeline import explain as explain
+    from labelferry.predict import export_model as export_model
     from labelferry.predict import load_model as load_model
 
 __version__ = "0.1.0"
 
 _PUBLIC = {
     "adapt": "labelferry.pipeline",
+    "explain": "labelferry.pipeline",
     "load_model": "labelferry.predict",
+    "export_model": "labelferry.predict",
     "evaluate": "labelferry.evaluate",
     "Case": "labelferry.cases",
     "Cohort": "labelferry.cases",

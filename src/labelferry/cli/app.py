@@ -12,6 +12,8 @@ from labelferry.cli.data import app as data
 from labelferry.cli.demo import demo
 from labelferry.cli.efficiency import efficiency
 from labelferry.cli.evaluate import evaluate
+from labelferry.cli.explain import explain
+from labelferry.cli.export import export
 from labelferry.cli.phantom import phantom
 from labelferry.cli.predict import predict
 from labelferry.cli.report import report
@@ -24,7 +26,7 @@ app = App(
     version=__version__,
 )
 for verb in (
-    *(adapt, status, report, predict, evaluate, compare, efficiency),
+    *(adapt, status, report, explain, predict, evaluate, compare, efficiency, export),
     *(phantom, demo, ablate, ladder),
 ):
     app.command(verb)

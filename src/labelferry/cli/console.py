@@ -16,10 +16,16 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+_AMPLE = 1000
+"""Columns of what is no terminal: a table takes what it needs, and nothing in it is cut."""
+
 
 def console() -> Console:
     """For results: standard output. Long lines are left to the terminal or the pipe."""
-    return Console(highlight=False, soft_wrap=True)
+    made = Console(highlight=False, soft_wrap=True)
+    if not made.is_terminal:
+        made.width = _AMPLE
+    return made
 
 
 def error_console() -> Console:

@@ -20,7 +20,6 @@ _TITLES = {
     "sample_sum_mb": "sum of samples MB",
 }
 _DIGITS = {"seconds": 1, "peak_mb": 0, "area_mb_s": 0, "sample_sum_mb": 1}
-_AMPLE = 1000  # columns: the table takes what it needs, and no figure is cut for a narrow pipe
 
 
 def efficiency(
@@ -114,7 +113,7 @@ def print_costs(table: CostTable) -> None:
         shown.add_row(title, *(_cell(getattr(summaries[q], part), q) for q in QUANTITIES))
     shown.add_row("mean ± SD", *(_mean_sd(summaries[q], q) for q in QUANTITIES))
     out = console()
-    out.print(shown, width=_AMPLE)
+    out.print(shown)
     for line in _remarks(table):
         out.print(line, markup=False)
 

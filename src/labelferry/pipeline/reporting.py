@@ -16,9 +16,9 @@ from labelferry.files import read_json, write_text
 from labelferry.io.nifti import is_nifti, read_image, read_labels, stem
 from labelferry.organs import OrganSet
 from labelferry.pipeline import reporttables as tables
-from labelferry.pipeline.manifest import Manifest, renew
+from labelferry.pipeline.manifest import renew
 from labelferry.pipeline.prepared import PreparedCase, prepared_cases
-from labelferry.pipeline.runfile import STAGE_NAMES, read_run
+from labelferry.pipeline.runfile import STAGE_NAMES, read_manifests, read_run
 from labelferry.report.data import CaseView, Layer, ReportData
 from labelferry.report.names import CaseNames, NamedCase, NamesBy, name_cases
 from labelferry.report.page import write_report
@@ -101,7 +101,7 @@ def name_run(
         *(NamedCase(c.id, "source", c.domain) for c in _cases(run, "source")),
     ]
     ids = {case.case for case in known}
-    failed = {case for _, manifest in _manifests(run) for case in manifest.failed}
+    failed = {case for manifest in read_manifests(run).values() for case in manifest.failed}
     known += [NamedCase(case, "failed", "") for case in sorted(failed - ids)]
     return name_cases(known, how or config.report.case_names)
 
@@ -115,7 +115,7 @@ def collect(
     """Gather what a run folder holds."""
     config, organs = read_run(run)
     names = names or name_run(run, evaluation)
-    manifests = dict(_manifests(run))
+    manifests = read_manifests(run)
     source, target = _cases(run, "source"), _cases(run, "target")
     stable, judged = _instability(run), _judged(run)
     plausible = {case: math.inf if row["z"] is None else row["z"] for case, row in judged.items()}
@@ -158,12 +158,6 @@ def collect(
         fake_space="anatomy space" if space == "anatomy" else "",
         losses=tables.loss_curves(run),
     )
-
-
-def _manifests(run: Path) -> list[tuple[str, Manifest]]:
-    """Those of the stages that are done, in their order."""
-    read = ((name, Manifest.read(run / name)) for name in STAGE_NAMES)
-    return [(name, manifest) for name, manifest in read if manifest is not None]
 
 
 def _cases(run: Path, role: Any) -> tuple[PreparedCase, ...]:

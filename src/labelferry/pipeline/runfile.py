@@ -9,6 +9,7 @@ from labelferry.errors import UserError
 from labelferry.files import read_json, write_json
 from labelferry.organs import OrganSet
 from labelferry.pipeline.config import RunConfig, build_config
+from labelferry.pipeline.manifest import Manifest
 
 FILE_NAME = "run.json"
 SCHEMA_VERSION = 1
@@ -41,3 +42,9 @@ def read_run(run: Path) -> tuple[RunConfig, OrganSet]:
         return build_config(value["config"]), OrganSet.from_json(value["organs"])
     except (KeyError, TypeError, AttributeError) as error:
         raise UserError("run.json is damaged", path=run / FILE_NAME, seen=repr(error)) from error
+
+
+def read_manifests(run: Path) -> dict[str, Manifest]:
+    """Those of the stages that are done, in their order."""
+    found = ((name, Manifest.read(run / name)) for name in STAGE_NAMES)
+    return {name: manifest for name, manifest in found if manifest is not None}
