@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Literal
 
 from labelferry.errors import UserError
+from labelferry.organs import LabelScheme
 
 Modality = Literal["CT", "MR"]
 
@@ -32,6 +33,8 @@ class Case:
     annotated: frozenset[int] | None = None
     """Organ ids that the label map annotates; an organ not in it is unknown, never background.
     None where the case has no label."""
+    numbering: LabelScheme | None = None
+    """How the values of the label map are numbered; None: by the ids of the organs."""
 
 
 @dataclass(frozen=True)
@@ -92,4 +95,6 @@ class Cohort:
 
     def without_labels(self) -> Cohort:
         """The same cases without any label: all that the method may see of a target."""
-        return Cohort(tuple(replace(case, label=None, annotated=None) for case in self.cases))
+        return Cohort(
+            tuple(replace(case, label=None, annotated=None, numbering=None) for case in self.cases)
+        )

@@ -55,6 +55,11 @@ class UserError(Exception):
             text += f". {self.fix[0].upper()}{self.fix[1:]}"
         return text
 
+    def at(self, path: Path | None, case: str | None = None) -> UserError:
+        """The same message about another path and case, or about none."""
+        about = self.seen, self.allowed, self.fix
+        return _rebuild(type(self), self.what, case, path, *about)
+
     def __reduce__(self) -> tuple[object, ...]:
         # keyword-only arguments survive the way back from a worker process
         return (

@@ -17,6 +17,8 @@ from typing import Any
 
 from labelferry.errors import UserError
 
+_LONGEST_SUFFIX = 40
+
 
 @cache
 def _umask() -> int:
@@ -34,7 +36,8 @@ def atomic_path(path: Path) -> Iterator[Path]:
     A failure or a kill leaves the old file, or none.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=".part-", suffix=path.name)
+    end = path.name[-_LONGEST_SUFFIX:]  # of a name that is as long as names may be
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=".part-", suffix=end)
     os.close(handle)
     part = Path(name)
     try:

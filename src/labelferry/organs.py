@@ -294,22 +294,27 @@ SCHEMES: Mapping[str, LabelScheme] = {
 
 
 def convert_labels(
-    labels: NDArray[np.integer], scheme: str, organs: OrganSet = FLARE
+    labels: NDArray[np.integer], scheme: str | LabelScheme, organs: OrganSet = FLARE
 ) -> NDArray[np.uint8]:
     """Renumber a label array of another data set, any shape, to the ids of ``organs``.
 
-    Raises ``UserError`` on an unknown scheme, or on values that the scheme does not define.
+    ``scheme`` is one of ``SCHEMES``, by name, or a numbering of your own. Raises ``UserError`` on
+    an unknown scheme, or on values that the scheme does not define.
     """
-    if scheme not in SCHEMES:
-        raise UserError("unknown label numbering", seen=scheme, allowed=", ".join(SCHEMES))
-    known = SCHEMES[scheme].values
+    if isinstance(scheme, str):
+        if scheme not in SCHEMES:
+            raise UserError("unknown label numbering", seen=scheme, allowed=", ".join(SCHEMES))
+        scheme = SCHEMES[scheme]
+    known = scheme.values
     present = [int(v) for v in np.unique(labels)]
     unknown = [v for v in present if v != 0 and v not in known]
     if unknown:
+        more = f", … ({len(unknown)} values)" if len(unknown) > 20 else ""
         raise UserError(
-            f"label values that {scheme} does not define",
-            seen=unknown[:20],
+            f"label values that {scheme.name} does not define",
+            seen=", ".join(str(v) for v in unknown[:20]) + more,
             allowed=f"0 and {len(known)} values from {min(known)} to {max(known)}",
+            fix="this looks like an image, not a label map" if len(unknown) > 50 else None,
         )
     by_name = {organ.name: organ.id for organ in organs}
     out = np.zeros(labels.shape, np.uint8)

@@ -50,7 +50,7 @@ class Grid:
         affine = np.array(self.affine, dtype=np.float64)
         if affine.shape != (4, 4) or not np.isfinite(affine).all():
             raise UserError("an affine must be a finite 4×4 matrix", seen=affine.tolist())
-        if abs(np.linalg.det(affine[:3, :3])) < 1e-12:
+        if not abs(np.linalg.det(affine[:3, :3])) >= 1e-12:  # NaN, too
             raise UserError("the affine has no volume (a spacing of 0?)", seen=affine.tolist())
         affine.setflags(write=False)
         object.__setattr__(self, "affine", affine)

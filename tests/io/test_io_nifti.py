@@ -267,7 +267,7 @@ def test_a_volume_comes_back(tmp_path, name, dtype):
     np.testing.assert_array_equal(image.volume.array, array)
     assert image.volume.grid.matches(grid, 1e-4)
     assert (int(image.header["sform_code"]), int(image.header["qform_code"])) == (1, 1)
-    assert qform_distance(image) < 1e-3
+    assert qform_distance(image.header, image.volume.grid) < 1e-3
 
 
 def test_a_sheared_grid_keeps_its_sform(tmp_path):
@@ -297,10 +297,10 @@ def test_labels_are_written_on_the_images_own_grid(tmp_path, kind, sform, qform,
 
     before, after = nibabel.load(path), nibabel.load(out)
     assert type(after) is kind
-    assert after.shape == before.shape == shape
+    assert after.shape == SHAPE  # a trailing axis of length 1 is dropped
     assert after.get_data_dtype() == np.uint8
     np.testing.assert_array_equal(after.affine, before.affine)
-    np.testing.assert_array_equal(after.header.get_zooms(), before.header.get_zooms())
+    np.testing.assert_array_equal(after.header.get_zooms(), before.header.get_zooms()[:3])
     for field in ("sform_code", "qform_code", "quatern_b", "quatern_c", "quatern_d", "srow_x"):
         np.testing.assert_array_equal(after.header[field], before.header[field])
     np.testing.assert_array_equal(np.asarray(after.dataobj).reshape(SHAPE), labels())
@@ -315,11 +315,11 @@ def test_a_qform_that_contradicts_the_sform_is_put_right(tmp_path):
     path.write_bytes(gzip.compress(nibabel.Nifti1Image(ct(), None, nii.header).to_bytes()))
     image = read_image(path)
     np.testing.assert_allclose(image.volume.grid.affine, AFFINE)
-    assert qform_distance(image) > 10
+    assert qform_distance(image.header, image.volume.grid) > 10
     write_labels_like(tmp_path / "out.nii.gz", Segmentation(labels(), image.volume.grid), image)
     back = read_image(tmp_path / "out.nii.gz")
     np.testing.assert_allclose(back.volume.grid.affine, AFFINE)
-    assert qform_distance(back) < 1e-3
+    assert qform_distance(back.header, back.volume.grid) < 1e-3
     assert int(back.header["qform_code"]) == 1
 
 

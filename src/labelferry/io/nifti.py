@@ -7,25 +7,27 @@ The affine is the header's sform where its code is set, else its qform, else vox
 from __future__ import annotations
 
 import gzip
-import zlib
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import nibabel
 import numpy as np
-from nibabel.filebasedimages import ImageFileError
-from nibabel.openers import ImageOpener
 from nibabel.spatialimages import HeaderDataError
 from numpy.typing import NDArray
 
 from labelferry.errors import UserError
 from labelferry.files import atomic_path
-from labelferry.organs import OrganSet
+from labelferry.io.opening import load_array, opened, three_axes
+from labelferry.io.values import finite
+from labelferry.organs import LabelScheme, OrganSet, convert_labels
 from labelferry.volume import Grid, Segmentation, Volume
 
 SUFFIXES = (".nii.gz", ".nii")
 _INTEGER_TOLERANCE = 0.01
+_FARTHEST_MM = 1e7
+_IMAGE_LIKE = 50
+"""So many unexpected values are no label map."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,35 +62,46 @@ def read_image(path: Path) -> Image:
     Raises ``UserError`` for a missing, empty, truncated, colour or 4-D file, and for one without
     any finite voxel. Voxels that are not finite become the smallest finite value.
     """
-    nii, data = _load(path)
-    array = np.asarray(data, np.float64 if data.dtype.itemsize > 4 else np.float32)
-    finite = np.isfinite(array)
-    if not finite.all():
-        if not finite.any():
-            raise UserError("no voxel is a finite number", path=path, fix="export the image again")
-        array = np.where(finite, array, array[finite].min())
-    limit = np.finfo(np.float32).max
-    array = np.clip(array, -limit, limit).astype(np.float32)
+    nii, data = load_array(path)
+    try:
+        array, replaced = finite(data)
+    except UserError as error:
+        raise error.at(path) from error
     volume = Volume(array, _grid(nii, array.shape, path))
-    return Image(volume, nii.header.copy(), tuple(nii.shape), int(finite.size - finite.sum()))
+    return Image(volume, nii.header.copy(), tuple(nii.shape), replaced)
 
 
 def read_geometry(path: Path) -> Grid:
     """The grid of an image, from its header alone."""
-    nii = _open(path)
-    return _grid(nii, _drop_trailing(nii.shape, path), path)
+    with opened(path) as (nii, _):
+        return _grid(nii, three_axes(nii.shape, path), path)
 
 
-def read_labels(path: Path, organs: OrganSet) -> Segmentation:
-    """Read a label map of ``organs`` as uint8.
+def is_oriented(path: Path) -> bool:
+    """Whether a file says where left and right are; see :func:`has_orientation`."""
+    with opened(path) as (nii, _):
+        return has_orientation(nii.header)
 
-    Values within 0.01 of an integer are rounded; other values, and ids that ``organs`` does not
-    hold, raise ``UserError`` naming the file and at most some tens of values.
+
+def read_labels(path: Path, organs: OrganSet, numbering: LabelScheme | None = None) -> Segmentation:
+    """Read a label map of ``organs`` as uint8; ``numbering`` says how its values are numbered.
+
+    Values within 0.01 of an integer are rounded; other values, and those that ``organs`` or the
+    numbering does not hold, raise ``UserError`` naming the file and at most some tens of values.
     """
-    nii, data = _load(path)
-    if data.dtype.kind in "iu" and data.min() >= 0 and data.max() <= len(organs):
+    return read_label_file(path, organs, numbering)[0]
+
+
+def read_label_file(
+    path: Path, organs: OrganSet, numbering: LabelScheme | None = None
+) -> tuple[Segmentation, nibabel.Nifti1Header]:
+    """The same with the file's header."""
+    nii, data = load_array(path)
+    grid, header = _grid(nii, data.shape, path), nii.header
+    is_integer = data.dtype.kind in "iu"
+    if is_integer and numbering is None and data.min() >= 0 and data.max() <= len(organs):
         # nothing to complain of: no need to sort all voxels
-        return Segmentation(data.astype(np.uint8), _grid(nii, data.shape, path))
+        return Segmentation(data.astype(np.uint8), grid), header
     values = np.unique(data)
     rounded = np.round(values)
     with np.errstate(invalid="ignore"):  # infinite values differ from themselves, too
@@ -101,22 +114,25 @@ def read_labels(path: Path, organs: OrganSet) -> Segmentation:
             allowed=f"0…{len(organs)}",
             fix="is this the image, or an interpolated label map?",
         )
+    if numbering is not None:
+        whole = data if is_integer else np.round(data).astype(np.int64)
+        try:
+            return Segmentation(convert_labels(whole, numbering, organs), grid), header
+        except UserError as error:
+            raise error.at(path) from error
     unknown = [int(v) for v in rounded if not 0 <= v <= len(organs)]
     if unknown:
-        hint = (
-            "this looks like an image, not a label map"
-            if len(unknown) > 50
-            else ("convert the labels to the product's organ ids, or give your own list of organs")
-        )
         raise UserError(
             "unexpected label values",
             path=path,
             seen=_few(np.array(unknown)),
             allowed=f"0…{len(organs)}",
-            fix=hint,
+            fix="this looks like an image, not a label map"
+            if len(unknown) > _IMAGE_LIKE
+            else "convert them: --labels amos, btcv, chaos, totalsegmentator, or a JSON file of "
+            "names and values; or give your own list of organs",
         )
-    array = np.round(data).astype(np.uint8)
-    return Segmentation(array, _grid(nii, array.shape, path))
+    return Segmentation(np.round(data).astype(np.uint8), grid), header
 
 
 def read_bytes(path: Path) -> Segmentation:
@@ -126,7 +142,7 @@ def read_bytes(path: Path) -> Segmentation:
     intercept, cut towards 0 and taken modulo 256; what is not finite is 0. The grid has the voxel
     sizes of the header (``pixdim``) and no position: sform and qform are not looked at.
     """
-    nii, data = _load(path)
+    nii, data = load_array(path)
     array = np.empty(data.shape, np.uint8, order="F")
     for z in range(data.shape[2]):  # slice by slice: wide values would need eight times the memory
         plane = data[:, :, z]
@@ -139,16 +155,25 @@ def read_bytes(path: Path) -> Segmentation:
     try:
         return Segmentation(array, Grid(array.shape, affine))
     except UserError as error:
-        raise UserError(error.what, path=path, seen=error.seen, allowed=error.allowed) from error
+        raise error.at(path) from error
 
 
-def write_volume(path: Path, volume: Volume) -> None:
-    """Write a volume atomically, with sform and qform set to its affine (code 1, scanner)."""
+def write_volume(path: Path, volume: Volume, *, oriented: bool = True) -> None:
+    """Write a volume atomically, with sform and qform set to its affine (code 1, scanner).
+
+    Without ``oriented`` it gets its voxel sizes and no orientation, as the file that it came from.
+    """
     array = volume.array
     if array.dtype == np.bool_:
         array = array.astype(np.uint8)
     image = nibabel.Nifti1Image(array, volume.grid.affine)
     image.header.set_xyzt_units("mm")
+    if not oriented:
+        bare = type_of(image.header)(array, None, image.header)
+        bare.header.set_sform(None, code=0)
+        bare.header.set_qform(None, code=0)
+        _save(path, bare)
+        return
     # qform cannot hold shear; it then keeps the nearest rotation while sform stays exact
     image.set_qform(volume.grid.affine, code=1, strip_shears=True)
     image.set_sform(volume.grid.affine, code=1)
@@ -161,7 +186,8 @@ def write_labels_like(path: Path, labels: Segmentation, like: Image) -> None:
     Free-text fields and extensions of the header may name a patient; they are left out.
     """
     header = like.header.copy()
-    array = labels.array.astype(np.uint8).reshape(like.file_shape)
+    # a trailing axis of length 1 says nothing: label maps have three axes (or two, as the image)
+    array = labels.array.astype(np.uint8).reshape(like.file_shape[:3])
     header.set_data_dtype(np.uint8)
     header["scl_slope"], header["scl_inter"] = 1, 0
     header["cal_min"], header["cal_max"] = 0, 0
@@ -169,19 +195,25 @@ def write_labels_like(path: Path, labels: Segmentation, like: Image) -> None:
         if text in header:
             header[text] = b""
     header.extensions.clear()
-    if qform_distance(like) > min(like.volume.grid.spacing):
+    if qform_distance(header, like.volume.grid) > min(like.volume.grid.spacing):
         # readers that prefer the qform would see the labels elsewhere
         header.set_qform(like.volume.grid.affine, int(header["qform_code"]), strip_shears=True)
     _save(path, type_of(header)(array, None, header))
 
 
-def qform_distance(image: Image) -> float:
-    """How far apart, in mm, the header's qform and sform place a corner; 0 where one is unset."""
-    header, grid = image.header, image.volume.grid
+def has_orientation(header: nibabel.Nifti1Header) -> bool:
+    """Whether a header says where left and right are: the code of its sform or qform is set."""
+    return bool(int(header["sform_code"]) or int(header["qform_code"]))
+
+
+def qform_distance(header: nibabel.Nifti1Header, grid: Grid) -> float:
+    """How far apart, in mm, a header's qform and sform place a corner; 0 where one is unset."""
     if not int(header["sform_code"]) or not int(header["qform_code"]):
         return 0.0
     try:
-        return grid.distance(Grid(grid.shape, header.get_qform()))
+        with np.errstate(all="ignore"):  # wild numbers are far away, too
+            apart = grid.distance(Grid(grid.shape, header.get_qform()))
+        return apart if np.isfinite(apart) else float("inf")
     except (HeaderDataError, ValueError, UserError):
         return float("inf")  # a qform that is no rotation
 
@@ -201,87 +233,20 @@ def _save(path: Path, image: nibabel.Nifti1Image) -> None:
             part.write_bytes(image.to_bytes())
 
 
-def _open(path: Path) -> Any:
-    if not path.exists():
-        raise UserError("file not found", path=path)
-    if path.stat().st_size == 0:
-        raise UserError("empty file (0 bytes)", path=path, fix="copy or download it again")
-    try:
-        return _nifti(path)
-    except (ImageFileError, HeaderDataError, OSError, EOFError, zlib.error, ValueError) as error:
-        raise UserError(
-            "not a readable NIfTI file",
-            path=path,
-            seen=f"{type(error).__name__}: {error}",
-            fix="copy or download it again",
-        ) from error
-
-
-def _nifti(path: Path) -> Any:
-    """The image with its voxels still on the disk; unlike nibabel's load, the case of the suffix
-    does not matter."""
-    with path.open("rb") as stream:
-        compressed = stream.read(2) == b"\x1f\x8b"
-    if compressed != path.name.lower().endswith(".gz"):
-        raise UserError(
-            "the name and the content disagree on gzip compression",
-            path=path,
-            seen="compressed content" if compressed else "content that is not gzip-compressed",
-            fix="add .gz to the name" if compressed else "take .gz off the name, or compress it",
-        )
-    with ImageOpener(str(path)) as stream:
-        start = stream.read(nibabel.Nifti2Header.sizeof_hdr)
-    for kind in (nibabel.Nifti1Image, nibabel.Nifti2Image):
-        if kind.header_class.may_contain_header(start):
-            return kind.from_file_map({"image": nibabel.FileHolder(str(path))})
-    raise UserError("not a NIfTI file", path=path, fix="export it as NIfTI (.nii or .nii.gz)")
-
-
-def _load(path: Path) -> tuple[Any, NDArray[Any]]:
-    nii = _open(path)
-    kind = nii.get_data_dtype()
-    if kind.fields is not None or kind.kind == "c":
-        raise UserError(
-            "a colour or complex image, not a scalar volume",
-            path=path,
-            seen=kind,
-            fix="export the grey-value series",
-        )
-    shape = _drop_trailing(nii.shape, path)
-    try:
-        data = np.asanyarray(nii.dataobj).reshape(shape)
-    except (EOFError, OSError, zlib.error, ValueError, OverflowError, MemoryError) as error:
-        raise UserError(
-            "the file is truncated or damaged",
-            path=path,
-            seen=f"{type(error).__name__}: {error}",
-            fix="copy or download it again",
-        ) from error
-    return nii, data
-
-
-def _drop_trailing(shape: tuple[int, ...], path: Path) -> tuple[int, int, int]:
-    sizes = list(shape)
-    while len(sizes) > 3 and sizes[-1] == 1:
-        sizes.pop()
-    while len(sizes) < 3:
-        sizes.append(1)
-    if len(sizes) != 3 or min(sizes) < 1:
-        raise UserError(
-            "not a 3-D image",
-            path=path,
-            seen=f"shape {shape}",
-            allowed="three axes",
-            fix="split a time series or multi-channel image into 3-D files",
-        )
-    return sizes[0], sizes[1], sizes[2]
-
-
 def _grid(nii: Any, shape: tuple[int, ...], path: Path) -> Grid:
+    if np.isfinite(nii.affine).all() and np.abs(nii.affine).max() > _FARTHEST_MM:
+        raise UserError(
+            "the header places voxels farther away than any scanner reaches",
+            path=path,
+            seen=f"{np.abs(nii.affine).max():g} mm",
+            allowed=f"up to {_FARTHEST_MM:g} mm",
+            fix="export it again with its geometry",
+        )
     try:
-        return Grid(shape, nii.affine)
+        with np.errstate(all="ignore"):  # vanishing numbers are refused by Grid
+            return Grid(shape, nii.affine)
     except UserError as error:
-        raise UserError(error.what, path=path, seen=error.seen, allowed=error.allowed) from error
+        raise error.at(path) from error
 
 
 def _few(values: NDArray[Any]) -> str:
