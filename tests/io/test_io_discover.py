@@ -7,7 +7,9 @@ from pathlib import Path
 import pytest
 from io_scene import ct, labels, mr, save, source, target
 
+import labelferry.io.bids
 import labelferry.io.discover
+import labelferry.io.folders
 from labelferry.errors import UserError
 from labelferry.io.discover import Discovery, discover, guess_role
 from labelferry.io.table import COLUMNS
@@ -164,14 +166,15 @@ def test_a_target_never_touches_labels(tmp_path, monkeypatch):
     target(tmp_path, "a", "b")
     save(tmp_path / "labels" / "a.nii.gz", labels())
     listed: list[Path] = []
-    listing = labelferry.io.discover._listing
-    monkeypatch.setattr(
-        labelferry.io.discover, "_listing", lambda folder: listed.append(folder) or listing(folder)
-    )
+    listing = labelferry.io.folders.listing
+    for room in (labelferry.io.folders, labelferry.io.discover, labelferry.io.bids):
+        monkeypatch.setattr(
+            room, "listing", lambda folder: listed.append(folder) or listing(folder)
+        )
     found = discover(tmp_path, "target", FLARE)
     assert ids(found) == ["a", "b"]
     assert all(case.label is None and case.annotated is None for case in found.cohort)
-    assert listed == [tmp_path / "images"]
+    assert set(listed) == {tmp_path / "images"}
 
 
 @pytest.mark.skipif(sys.platform == "win32" or os.geteuid() == 0, reason="needs permissions")
