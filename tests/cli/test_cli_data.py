@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 
 from labelferry.cli.data import app, check
+from labelferry.errors import UserError
 
 AFFINE = np.diag([3.0, 3.0, 5.0, 1.0])
 
@@ -125,6 +127,36 @@ def test_names_are_not_read_as_markup(tmp_path, capsys):
 
 def test_check_is_a_function_that_returns_the_code(target):
     assert check(target) == 0
+
+
+def test_the_report_holds_what_was_found(source, target, tmp_path):
+    report = tmp_path / "out" / "report.json"
+    (source / "images" / "lost.nii.gz").touch()
+    assert run(source, target, "--json", report) == 3
+    first, second = json.loads(report.read_text(encoding="utf-8"))["paths"]
+    assert (first["role"], second["role"]) == ("source", "target")
+    row = first["cases"][0]
+    assert (row["case"], row["shape"], row["axes"]) == ("ct1", [9, 8, 7], "RAS")
+    organ = row["organs"]["5"]
+    marked = labels() == 5
+    assert organ["voxels"] == marked.sum()
+    assert organ["mean_intensity"] == pytest.approx(image("CT")[marked].mean())
+    np.testing.assert_allclose(
+        organ["centroid_ras_mm"], np.argwhere(marked).mean(0) * [3, 3, 5], atol=1e-3
+    )
+    assert first["refused"][0]["case"] == "lost"
+    assert second["cases"][0]["organs"] == {}
+    with pytest.raises(UserError, match="this is a folder"):
+        run(target, "--json", tmp_path)
+
+
+def test_several_processes_say_the_same(source, monkeypatch, capsys):
+    (source / "labels" / "ct2.nii.gz").write_bytes(b"")
+    assert run(source, "--workers", 1) == 3
+    alone = capsys.readouterr().out
+    monkeypatch.setattr("labelferry.cli.data._MANY", 1)
+    assert run(source, "--workers", 2) == 3
+    assert capsys.readouterr().out == alone
 
 
 def test_help_loads_nothing_heavy():

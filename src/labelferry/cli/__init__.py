@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import errno
+import io
 import os
 import sys
 from collections.abc import Sequence
+
+_FULL = (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC))  # Windows has no quota
 
 
 def main(tokens: Sequence[str] | None = None) -> None:
@@ -12,6 +16,9 @@ def main(tokens: Sequence[str] | None = None) -> None:
     # Threads that spin while they wait make training eight times slower as soon as another program
     # wants a core, against a third when the machine is idle. Read when torch is loaded.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # no file name must stop what is said about it
+            stream.reconfigure(errors="backslashreplace")
     sys.exit(run(sys.argv[1:] if tokens is None else tokens))
 
 
@@ -39,6 +46,13 @@ def run(tokens: Sequence[str]) -> int:
         return 130
     except BrokenPipeError:
         return EXIT_DONE
+    except OSError as error:
+        if error.errno not in _FULL:
+            error_console().print(_leave_traceback(), style="red", markup=False)
+            return EXIT_FAULT
+        text = "error: the disk is full, or your quota is: what was finished is whole; make room "
+        error_console().print(f"{text}and run the same command again", style="red", markup=False)
+        return EXIT_INPUT
     except Exception:
         error_console().print(_leave_traceback(), style="red", markup=False)
         return EXIT_FAULT

@@ -3,22 +3,50 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property, partial
 
-import numpy as np
+import nibabel
 
 from labelferry.cases import Case, Cohort
 from labelferry.errors import UserError
-from labelferry.io.discover import Discovery, Note, Severity, note_of
-from labelferry.io.nifti import Image, qform_distance, read_image, read_labels
+from labelferry.io.nifti import Image, has_orientation, read_image, read_label_file
+from labelferry.io.notes import Discovery, Note, note_of
+from labelferry.io.remarks import header_notes, image_notes, note_on
+from labelferry.io.sides import Point, centroids, contradictions, voxel_counts
 from labelferry.organs import OrganSet
-from labelferry.volume import Grid, Segmentation, canonical_grid
+from labelferry.volume import Grid, Segmentation, canonical_grid, reorient
 
-_PLAUSIBLE_MM = (0.1, 60.0)
-"""Voxel sizes outside are mostly given in another unit, or not at all."""
-_OUTLIER = 1000.0
-"""An intensity this many times above the 99th percentile is no tissue."""
+_SWAPPED = "look at it beside its image: a file that was turned or mirrored teaches wrong sides"
+
+Mapper = Callable[[Callable[[Case], "Inspected"], Sequence[Case]], Iterable["Inspected"]]
+"""Applies a function to every case, in order; ``map``, or one that uses several processes."""
+
+
+@dataclass(frozen=True)
+class LabelFacts:
+    """One organ of a label map."""
+
+    voxels: int
+    ml: float
+    centroid: tuple[float, float, float]
+    """RAS mm."""
+    mean: float | None
+    """Mean intensity of the image there; None where the two do not share a grid."""
+
+
+@dataclass(frozen=True)
+class Inspected:
+    """One case after its files were opened."""
+
+    case: Case
+    grid: Grid | None
+    notes: tuple[Note, ...]
+    intensities: tuple[float, float] | None = None
+    """The smallest and the largest."""
+    organs: Mapping[int, LabelFacts] = field(default_factory=dict)
+    """What the label map holds, by organ id."""
 
 
 @dataclass(frozen=True)
@@ -29,84 +57,113 @@ class CheckedCohort:
     """Cases with a label all have ``annotated``."""
     notes: tuple[Note, ...]
     refused: tuple[Note, ...]
-    grids: Mapping[str, Grid]
-    """The image's grid by case id."""
+    inspected: Mapping[str, Inspected]
+    """What was found in the usable cases, by case id."""
 
-
-@dataclass(frozen=True)
-class _Inspected:
-    case: Case
-    grid: Grid | None
-    notes: tuple[Note, ...]
+    @cached_property
+    def grids(self) -> dict[str, Grid]:
+        """The image's grid by case id."""
+        return {k: found.grid for k, found in self.inspected.items() if found.grid is not None}
 
 
 def check_case(case: Case, organs: OrganSet) -> list[Note]:
     """Open the image and the label map of a case; a note of severity ``refused`` forbids its use.
 
     Checked: that both can be read, finite and not constant intensities, Hounsfield units, the
-    header's orientation, the label's place, and its values. Nothing is raised for a bad file.
+    header's orientation, the label's place, its values, and how its organs lie to each other.
+    Nothing is raised for a bad file.
     """
-    return list(_inspect(case, organs).notes)
+    return list(inspect(case, organs).notes)
 
 
 def check_cohort(
     discovery: Discovery,
     organs: OrganSet,
     progress: Callable[[int, int], None] | None = None,
+    mapper: Mapper = map,
 ) -> CheckedCohort:
     """Check every case of a discovery; one bad file never stops the others.
 
     ``progress`` is told the number of cases done and their total. The notes of the discovery come
     first in the result, those on the whole cohort last.
     """
-    good: list[Case] = []
+    good: dict[str, Inspected] = {}
     notes, refused = list(discovery.notes), list(discovery.refused)
-    grids: dict[str, Grid] = {}
-    total = len(discovery.cohort)
-    for done, case in enumerate(discovery.cohort, start=1):
-        found = _inspect(case, organs)
+    cases = discovery.cohort.cases
+    for done, found in enumerate(mapper(partial(inspect, organs=organs), cases), start=1):
         bad = [note for note in found.notes if note.severity == "refused"]
         refused += bad
         notes += [note for note in found.notes if note.severity != "refused"]
         if not bad and found.grid is not None:
-            good.append(found.case)
-            grids[case.id] = found.grid
+            good[found.case.id] = found
         if progress:
-            progress(done, total)
-    cohort = Cohort(tuple(good))
+            progress(done, len(cases))
+    cohort = Cohort(tuple(found.case for found in good.values()))
     notes += _of_cohort(cohort, organs)
-    return CheckedCohort(cohort, tuple(notes), tuple(refused), grids)
+    return CheckedCohort(cohort, tuple(notes), tuple(refused), good)
 
 
-def annotated_in(case: Case, labels: Segmentation) -> frozenset[int]:
-    """The organs that a label map annotates: as its table says, else those that it holds."""
+def annotated_in(case: Case, labels: Segmentation, organs: OrganSet) -> frozenset[int]:
+    """The organs that a label map annotates: as its table says, else as its numbering can express,
+    else those that it holds."""
     if case.annotated is not None:
         return case.annotated
+    if case.numbering is not None:
+        return case.numbering.organs_annotated(organs)
     return labels.held
 
 
-def _inspect(case: Case, organs: OrganSet) -> _Inspected:
+def inspect(case: Case, organs: OrganSet) -> Inspected:
+    """Open the files of a case: the notes of :func:`check_case`, and the figures behind them."""
     notes: list[Note] = []
-    grid = None
+    image = None
     try:
         image = read_image(case.image)
-        grid = image.volume.grid
-        notes += _of_geometry(case, image)
-        notes += _of_intensity(case, image)
+        notes += image_notes(image, case.image, case.id, case.modality)
     except UserError as error:
         notes.append(note_of(error, case.id, case.image))
+    grid = None if image is None else image.volume.grid
+    limits = None
+    if image is not None:
+        limits = float(image.volume.array.min()), float(image.volume.array.max())
     if case.label is None:
-        return _Inspected(case, grid, tuple(notes))
+        return Inspected(case, grid, tuple(notes), limits)
     # the label is opened even where the image is bad: all faults come out in one run
+    facts: dict[int, LabelFacts] = {}
     try:
-        labels = read_labels(case.label, organs)
-        if grid is not None:
-            check_label_place(labels.grid, grid)
+        labels, header = read_label_file(case.label, organs, case.numbering)
+        own = header_notes(case.label, case.id, header, labels.grid)
+        said = {note.text.replace(case.image.name, case.label.name) for note in notes}
+        notes += [note for note in own if note.text not in said]
+        if image is not None:
+            _check_orientations(header, image.header)
+            check_label_place(labels.grid, image.volume.grid)
+        places = centroids(labels, organs)
         notes += _of_labels(case, labels, organs)
-        case = replace(case, annotated=annotated_in(case, labels))
+        said = {f"{case.label.name}: {text}" for text in contradictions(places)}
+        notes += [note_on(case.label, case.id, text, fix=_SWAPPED) for text in sorted(said)]
+        facts = _facts(labels, places, image, organs)
+        case = replace(case, annotated=annotated_in(case, labels, organs))
     except UserError as error:
         notes.append(note_of(error, case.id, case.label))
-    return _Inspected(case, grid, tuple(notes))
+    return Inspected(case, grid, tuple(notes), limits, facts)
+
+
+def _facts(
+    labels: Segmentation, places: Mapping[str, Point], image: Image | None, organs: OrganSet
+) -> dict[int, LabelFacts]:
+    voxels, sums = voxel_counts(labels), None
+    if image is not None:
+        # the same voxels, maybe in another order: that was checked before
+        sums = voxel_counts(labels, reorient(image.volume, labels.grid).array)
+    found = {}
+    for name, place in places.items():
+        value = organs.named(name).id
+        number = int(voxels[value])
+        x, y, z = (float(v) for v in place)
+        mean = None if sums is None else float(sums[value]) / number
+        found[value] = LabelFacts(number, number * labels.grid.voxel_mm3 / 1000, (x, y, z), mean)
+    return found
 
 
 def check_label_place(label: Grid, image: Grid) -> None:
@@ -135,73 +192,35 @@ def check_label_place(label: Grid, image: Grid) -> None:
         )
 
 
-def _of_geometry(case: Case, image: Image) -> list[Note]:
-    grid, header = image.volume.grid, image.header
-    notes = []
-    if not int(header["sform_code"]) and not int(header["qform_code"]):
-        notes.append(
-            _note(
-                case,
-                f"{case.image.name} has no orientation (sform and qform codes are 0): left and "
-                f"right may be swapped; axes taken as {grid.axes}",
-                fix="export it again with its orientation",
-            )
+def _check_orientations(label: nibabel.Nifti1Header, image: nibabel.Nifti1Header) -> None:
+    """Raise ``UserError`` where one of the two has an orientation and the other has none: which
+    side of the one is which of the other would be a guess."""
+    known = has_orientation(label), has_orientation(image)
+    if known[0] != known[1]:
+        bare, other = ("image", "label map") if known[0] else ("label map", "image")
+        raise UserError(
+            f"the {bare} has no orientation (sform and qform codes are 0), but the {other} has",
+            fix=f"export the {bare} with the geometry of the {other}",
         )
-    if qform_distance(image) > min(grid.spacing):
-        notes.append(
-            _note(
-                case,
-                f"the qform of {case.image.name} contradicts its sform; the sform is used",
-                fix="other programs may use the qform: export it again to be safe",
-            )
-        )
-    low, high = _PLAUSIBLE_MM
-    if not (low <= min(grid.spacing) and max(grid.spacing) <= high):
-        size = " × ".join(f"{s:.3g}" for s in grid.spacing)
-        notes.append(_note(case, f"{case.image.name} has voxels of {size} mm: is the unit right?"))
-    return notes
-
-
-def _of_intensity(case: Case, image: Image) -> list[Note]:
-    array, name = image.volume.array, case.image.name
-    low, high = float(array.min()), float(array.max())
-    if low == high:
-        text = f"{name} is a constant image, without any contrast; seen: {low:g} everywhere"
-        return [_note(case, text, "refused", "export the image again")]
-    notes = []
-    seen = f"{name} has intensities in [{low:g}, {high:g}]"
-    if image.replaced:
-        text = f"{name} has {image.replaced} voxels that are not finite (NaN or infinite); "
-        notes.append(_note(case, text + f"they are taken as {low:g}"))
-    sample = array.reshape(-1)[:: max(1, array.size // 1_000_000)]
-    usual = float(np.percentile(np.abs(sample), 99))
-    if usual > 0 and max(abs(low), abs(high)) > _OUTLIER * usual:
-        notes.append(_note(case, f"{seen}, far beyond nearly all of its voxels ({usual:g})"))
-    elif case.modality == "CT" and (low >= 0 or high - low < 50):
-        # fat, about −100 HU, is in every abdomen, and air in nearly every image of one
-        fix = "give CT in Hounsfield units: no windowing to 0…1 or 0…255, and with its intercept"
-        notes.append(_note(case, f"{seen}: these cannot be Hounsfield units (HU)", fix=fix))
-    elif case.modality == "MR" and low <= -900:
-        notes.append(_note(case, f"{seen}, as in Hounsfield units: is this MRI a CT?"))
-    return notes
 
 
 def _of_labels(case: Case, labels: Segmentation, organs: OrganSet) -> list[Note]:
     assert case.label is not None
-    name = case.label.name
+    path, name = case.label, case.label.name
     held = labels.held
     if not held:
         text = f"the label map {name} is empty: no voxel belongs to an organ"
-        return [replace(_note(case, text, "refused", "label it, or take it away"), path=case.label)]
+        return [note_on(path, case.id, text, "refused", "label it, or take it away")]
     notes = []
-    annotated = annotated_in(case, labels)
+    annotated = annotated_in(case, labels, organs)
     if absent := annotated - held:
         text = f"annotated but without a voxel in {name}: {_names(absent, organs)}"
-        notes.append(_note(case, text, "info"))
+        notes.append(note_on(path, case.id, text, "info"))
     if extra := held - annotated:
         text = f"in {name} but not annotated by the table, hence ignored: {_names(extra, organs)}"
-        notes.append(_note(case, text, fix="add their ids to 'annotated' to use them"))
-    return [replace(note, path=case.label) for note in notes]
+        fix = "add their ids to 'annotated' to use them"
+        notes.append(note_on(path, case.id, text, fix=fix))
+    return notes
 
 
 def _of_cohort(cohort: Cohort, organs: OrganSet) -> list[Note]:
@@ -222,10 +241,6 @@ def _of_cohort(cohort: Cohort, organs: OrganSet) -> list[Note]:
         text = f"patients with more than one image: {several} of {len(times)}"
         notes.append(Note(None, None, text, None, "info"))
     return notes
-
-
-def _note(case: Case, text: str, severity: Severity = "warning", fix: str | None = None) -> Note:
-    return Note(case.id, case.image, text, fix, severity)
 
 
 def _names(ids: frozenset[int], organs: OrganSet) -> str:
