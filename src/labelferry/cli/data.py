@@ -3,22 +3,29 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import cyclopts
+
+from labelferry.cli.dataimport import import_
+from labelferry.cli.notes import print_notes
 
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
     from labelferry.cases import Case
-    from labelferry.io.check import CheckedCohort
-    from labelferry.io.discover import Note
-    from labelferry.organs import OrganSet
+    from labelferry.io.check import CheckedCohort, Inspected
+    from labelferry.organs import LabelScheme, OrganSet
     from labelferry.volume import Grid
 
-app = cyclopts.App(name="data", help="Look at data before a night is spent on them.")
+_MANY = 200
+"""From so many cases on, several processes are worth their start."""
+
+app = cyclopts.App(name="data", help="Look at data, or bring it in, before a night is spent on it.")
+app.command(import_, name="import")
 
 
 @app.command
@@ -26,37 +33,65 @@ def check(
     *paths: Annotated[Path, cyclopts.Parameter(name="PATH", required=True)],
     role: Literal["source", "target", "auto"] = "auto",
     organs: Path | None = None,
+    labels: str | None = None,
+    json: Path | None = None,
+    workers: int = 2,
 ) -> int:
     """Open every image and label map, and say what was understood and what is wrong.
 
-    Nothing is written. Exit code 0: all cases can be used; 3: some are refused; 2: all are.
+    Nothing is written but what --json asks for. Exit code 0: all cases can be used; 3: some are
+    refused; 2: all are.
 
     Parameters
     ----------
     paths
-        Folders with images/ (and labels/, and cohort.csv), folders of images, or single images.
+        Folders with images/ (and labels/, and cohort.csv), folders of images, flat or nested, lists
+        of files (.txt, .csv), nnU-Net raw data sets, BIDS, or single images.
     role
         A source is labelled CT, a target is MRI whose labels are never looked at. With auto, a
         path is a source where there are labels.
     organs
         Your own list of organs, a JSON file; the 13 organs of FLARE otherwise.
+    labels
+        How the label maps of a source are numbered: amos, btcv, chaos, totalsegmentator, or a JSON
+        file of names and values; otherwise by the ids of the organs, or by a dataset.json.
+    json
+        Write what was found to this JSON file: cases, grids, intensities, the volume and the place
+        of every organ, and all remarks.
+    workers
+        Number of processes for hundreds of cases.
     """
+    from labelferry.cli.evaluate import refuse_folders
     from labelferry.errors import EXIT_DONE, EXIT_INPUT, EXIT_PARTIAL
+    from labelferry.files import write_json
+    from labelferry.io.numbering import find_numbering
     from labelferry.organs import FLARE, OrganSet
 
+    refuse_folders(json)
     known = FLARE if organs is None else OrganSet.read(organs)
-    counts = [_check_path(path, role, known) for path in paths]
-    good, refused = (sum(numbers) for numbers in zip(*counts, strict=True))
+    numbering = None if labels is None else find_numbering(labels, known)
+    results = [_check_path(path, role, known, numbering, workers) for path in paths]
+    if json is not None:
+        write_json(json, {"schema_version": 1, "paths": [found for _, _, found in results]})
+    good, refused = sum(row[0] for row in results), sum(row[1] for row in results)
     if not good:
         return EXIT_INPUT
     return EXIT_PARTIAL if refused else EXIT_DONE
 
 
 def _check_path(
-    path: Path, role: Literal["source", "target", "auto"], organs: OrganSet
-) -> tuple[int, int]:
-    """Print what there is to say about a path; the numbers of usable cases and of refusals."""
+    path: Path,
+    role: Literal["source", "target", "auto"],
+    organs: OrganSet,
+    numbering: LabelScheme | None,
+    workers: int,
+) -> tuple[int, int, dict[str, Any]]:
+    """Print what there is to say about a path; the numbers of usable cases and of refusals, and
+    all of it in a JSON-able form."""
+    from functools import partial
+
     from labelferry.cli.console import TerminalEvents, console, error_console
+    from labelferry.cli.datajson import to_json
     from labelferry.errors import UserError
     from labelferry.io.check import check_cohort
     from labelferry.io.discover import discover, guess_role
@@ -64,21 +99,35 @@ def _check_path(
     out = console()
     try:
         taken = guess_role(path) if role == "auto" else role
-        found = discover(path, taken, organs)
+        found = discover(path, taken, organs, numbering)
     except UserError as error:
         error_console().print(f"error: {error}", style="red", markup=False)
-        return 0, 1
+        return 0, 1, {"path": str(path), "error": str(error)}
     with TerminalEvents() as events:
         checked = check_cohort(
-            found, organs, lambda done, total: events.progress("cases checked", done, total)
+            found,
+            organs,
+            lambda done, total: events.progress("cases checked", done, total),
+            partial(_mapped, workers=workers if len(found.cohort) >= _MANY else 1),
         )
     out.print(_summary(path, taken, checked), markup=False, style="bold")
     if len(checked.cohort):
         _print_table(out, _table(checked))
-    for note in sorted((*checked.refused, *checked.notes), key=_rank):
-        style = {"refused": "red", "warning": "yellow", "info": "dim"}[note.severity]
-        out.print(_line(note), style=style, markup=False)
-    return len(checked.cohort), len(checked.refused)
+    print_notes(out, (*checked.refused, *checked.notes))
+    return len(checked.cohort), len(checked.refused), to_json(path, taken, checked)
+
+
+def _mapped(
+    work: Callable[[Case], Inspected], cases: Sequence[Case], *, workers: int
+) -> Iterator[Inspected]:
+    """Apply ``work`` to every case, in order, in so many processes."""
+    from labelferry.errors import UserError
+    from labelferry.pipeline.executor import map_cases
+
+    for _, result in map_cases(work, cases, workers=workers):
+        if isinstance(result, UserError):
+            raise result
+        yield result
 
 
 def _summary(path: Path, role: str, checked: CheckedCohort) -> str:
@@ -143,14 +192,3 @@ def _ranges(ids: frozenset[int]) -> str:
         else:
             runs.append([i])
     return ";".join(str(r[0]) if len(r) == 1 else f"{r[0]}–{r[-1]}" for r in runs)
-
-
-def _rank(note: Note) -> int:
-    return ("refused", "warning", "info").index(note.severity)
-
-
-def _line(note: Note) -> str:
-    text = f"{note.severity}: " + (f"{note.case}: " if note.case else "") + note.text
-    if note.fix:
-        text += f". {note.fix[0].upper()}{note.fix[1:]}"
-    return text if note.path is None else f"{text} ({note.path})"

@@ -75,8 +75,14 @@ def has_labels(path: Path) -> bool:
     return any(row["label"] for _, row in _read_rows(path))
 
 
-def write_table(path: Path, cases: Iterable[Case]) -> None:
-    """Write cases as a table, atomically; paths become relative to it."""
+def write_table(
+    path: Path, cases: Iterable[Case], guesses: Mapping[str, str] | None = None
+) -> None:
+    """Write cases as a table, atomically; paths become relative to it.
+
+    ``guesses`` says by case id what the sequence was guessed from, in a column more that is for the
+    reader and not read again.
+    """
     rows = (
         (
             case.id,
@@ -87,10 +93,12 @@ def write_table(path: Path, cases: Iterable[Case]) -> None:
             _relative(case.image, path.parent),
             _relative(case.label, path.parent) if case.label else "",
             ";".join(str(i) for i in sorted(case.annotated or ())),
+            *(() if guesses is None else (guesses.get(case.id, ""),)),
         )
         for case in cases
     )
-    write_text(path, csv_text(COLUMNS, rows))
+    columns = COLUMNS if guesses is None else (*COLUMNS, "sequence_guessed_from")
+    write_text(path, csv_text(columns, rows))
 
 
 def _read_rows(path: Path) -> list[tuple[int, dict[str, str]]]:
@@ -145,7 +153,7 @@ def _case(row: Mapping[str, str], folder: Path, organs: OrganSet, labels: bool) 
         raise UserError("no image is named")
     label = row["label"] if labels else ""
     return Case(
-        id=_checked_id(row["case"]),
+        id=checked_id(row["case"]),
         patient=row["patient"] or row["case"],
         modality=modality,
         sequence=sequence,
@@ -156,7 +164,7 @@ def _case(row: Mapping[str, str], folder: Path, organs: OrganSet, labels: bool) 
     )
 
 
-def _checked_id(case_id: str) -> str:
+def checked_id(case_id: str) -> str:
     """Files and folders are named after the case: its id must not lead out of them."""
     if (
         not case_id
