@@ -285,9 +285,20 @@ def test_mistakes_are_told(pair, tmp_path):
     save(tmp_path / "strange" / "x.nii.gz", LIVER)
     with pytest.raises(UserError, match="no prediction has the name"):
         evaluate(tmp_path / "strange", truth)
-    save(pred / "p1_T1.nii", LIVER)
-    with pytest.raises(UserError, match="two files of one case"):
-        evaluate(pred, truth)
+
+
+def test_two_files_of_a_case_stop_no_other(pair):
+    pred, truth = pair
+    one, other = sorted(path.name.removesuffix(".nii.gz") for path in truth.glob("*.nii.gz"))
+    save(pred / f"{one}.nii", LIVER)
+    found = evaluate(pred, truth)
+    assert found.missing == (one,)
+    assert "two files of one case" in found.refused[one]
+    save(truth / f"{one}.nii", LIVER)
+    found = evaluate(pred, truth)
+    assert [case.case for case in found.cases] == [other]
+    assert "two files of one case" in found.refused[one]
+    assert found.missing == found.extra == ()
 
 
 def test_command(pair, tmp_path, capsys):

@@ -45,7 +45,7 @@ def test_finds_images(cohort: Path) -> None:
     names = [path.name for path in find_images(cohort)]
     assert names == ["p1_T1.nii.gz", "p2_0000.nii", "p3.nii.gz"]
     assert find_images(cohort / "images") == find_images(cohort)
-    with pytest.raises(UserError, match="no NIfTI image"):
+    with pytest.raises(UserError, match="has no image"):
         (cohort / "empty").mkdir()
         find_images(cohort / "empty")
     with pytest.raises(UserError, match="no such file"):
@@ -78,7 +78,9 @@ def test_a_fault_of_ours_is_told_too(
     model = fake_model()
     monkeypatch.setattr(model, "logits", lambda prepared: 1 / 0)
     failures = predict_files(model, find_images(cohort)[:2], tmp_path / "out")
-    assert [f.reason for f in failures] == ["ZeroDivisionError: division by zero"] * 2
+    assert [f.reason for f in failures] == [
+        f"{name}: ZeroDivisionError: division by zero" for name in ("p1_T1.nii.gz", "p2_0000.nii")
+    ]
 
 
 def test_the_header_is_the_images(fake_model: Make, scan: Volume, tmp_path: Path) -> None:
@@ -91,7 +93,7 @@ def test_the_header_is_the_images(fake_model: Make, scan: Volume, tmp_path: Path
     target = tmp_path / "out" / "labels.nii.gz"
     assert predict_files(fake_model(), [tmp_path / "scan.nii.gz"], target) == []
     labels = nibabel.load(target)
-    assert labels.shape == image.shape
+    assert labels.shape == scan.grid.shape
     assert (int(labels.header["qform_code"]), int(labels.header["sform_code"])) == (2, 4)
     np.testing.assert_allclose(labels.affine, affine)
     assert b"name" not in bytes(labels.header["descrip"])

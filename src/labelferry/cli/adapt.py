@@ -17,6 +17,7 @@ def adapt(
     size: str = "full",
     set_: Annotated[tuple[str, ...], Parameter(name="--set")] = (),
     organs: Path | None = None,
+    labels: str | None = None,
     until: str | None = None,
     dry_run: bool = False,
 ) -> int:
@@ -29,9 +30,10 @@ def adapt(
     run
         Folder for everything that the run makes.
     source
-        Labelled CT: a folder with images/ and labels/ (and a cohort.csv where there is one).
+        Labelled CT: a folder with images/ and labels/ (and a cohort.csv where there is one), a
+        list of files (.csv, .txt), an nnU-Net raw data set, or BIDS.
     target
-        Unlabelled MRI: such a folder, a plain folder of images, or one image.
+        Unlabelled MRI: any of these, a folder of images, flat or nested, or one image.
     preset
         The method: default, paper, … or a TOML file of your own.
     size
@@ -40,6 +42,9 @@ def adapt(
         Change one value of the configuration: --set teach.train.epochs=50. May be repeated.
     organs
         A JSON list of your own organs instead of the 13 of FLARE.
+    labels
+        How the source's label maps are numbered: amos, btcv, chaos, totalsegmentator, or a JSON
+        file of names and values; otherwise by the ids of the organs, or by a dataset.json.
     until
         Stop after this stage: prepare, translate, teach, match, refine, distil or report.
     dry_run
@@ -49,11 +54,14 @@ def adapt(
     from labelferry.organs import FLARE, OrganSet
     from labelferry.pipeline import chain
     from labelferry.pipeline.config import load_config
+    from labelferry.predict.files import keep_out
 
     config = load_config(preset, size, set_)
+    for path in (source, target):
+        keep_out(path, run)
     chosen = FLARE if organs is None else OrganSet.read(organs)
     with TerminalEvents() as events:
-        data, refused = chain.find_input(source, target, chosen, events)
+        data, refused = chain.find_input(source, target, chosen, events, labels)
         if dry_run:
             rows = chain.dry_run(run, config, data, until)
             for row in rows:

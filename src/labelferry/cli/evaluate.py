@@ -17,6 +17,7 @@ def evaluate(
     json: Path | None = None,
     csv: Path | None = None,
     organs: str | None = None,
+    labels: str | None = None,
     protocol: str = "strict",
 ) -> int:
     """Score predictions against true labels: DSC, NSD and HD95 of every organ.
@@ -40,13 +41,16 @@ def evaluate(
         The organs that every case annotates, by name or id with commas between them
         (liver,spleen), whatever a cohort.csv says. Or a JSON file: a list of your own organs, with
         tolerances, instead of the 13 of FLARE.
+    labels
+        How the truth is numbered: amos, btcv, chaos, totalsegmentator, or a JSON file of names and
+        values; otherwise by the ids of the organs.
     protocol
         The rules of scoring: strict, or flare24 (the challenge's script, quirks included).
     """
     from labelferry.errors import EXIT_DONE, EXIT_PARTIAL
 
     refuse_folders(json, csv)
-    evaluation = score(pred, truth, organs=organs, protocol=protocol)
+    evaluation = score(pred, truth, organs=organs, labels=labels, protocol=protocol)
     if json is not None:
         evaluation.write_json(json)
     if csv is not None:
@@ -55,7 +59,9 @@ def evaluate(
     return EXIT_DONE if evaluation.is_complete else EXIT_PARTIAL
 
 
-def score(pred: Path, truth: Path, *, organs: str | None, protocol: str) -> Evaluation:
+def score(
+    pred: Path, truth: Path, *, organs: str | None, protocol: str, labels: str | None = None
+) -> Evaluation:
     """Evaluate with a progress bar; ``organs`` is what the option of that name was given."""
     from labelferry.cli.console import TerminalEvents
     from labelferry.evaluate.folder import evaluate as run
@@ -75,6 +81,7 @@ def score(pred: Path, truth: Path, *, organs: str | None, protocol: str) -> Eval
             organs=own,
             protocol=protocol,
             annotated=annotated,
+            labels=labels,
             progress=lambda done, total: events.progress("scoring", done, total),
         )
 
@@ -129,7 +136,8 @@ def print_warnings(evaluation: Evaluation, which: str = "") -> None:
         text = f"{which}refused: {case}: {reason} ({counts})"
         warn.print(text, style="yellow", markup=False)
     for case in evaluation.extra:
-        warn.print(f"{which}extra: {case}: no truth; not scored", style="yellow", markup=False)
+        text = f"{which}extra: {case}: a prediction without ground truth; not scored"
+        warn.print(text, style="yellow", markup=False)
 
 
 def count(number: int, word: str) -> str:

@@ -21,7 +21,8 @@ def predict(
     Parameters
     ----------
     input
-        An image (.nii, .nii.gz), or a folder of images, or a cohort's folder with images/.
+        An image (.nii, .nii.gz), a folder of images (flat or nested, or with images/), a list of
+        files (.txt, .csv), an nnU-Net raw data set, or BIDS.
     output
         A folder for the labels; for a single image also the name of the label file.
     model
@@ -35,30 +36,38 @@ def predict(
     from labelferry.cli.console import TerminalEvents, console, error_console
     from labelferry.predict.files import (
         FAILURES,
-        find_images,
+        find_inputs,
         keep_out,
         output_paths,
         predict_files,
     )
 
-    images = find_images(input)
+    inputs = find_inputs(input)
     keep_out(input, output)
-    places = output_paths(images, output)
+    if not inputs.cases:
+        for failure in inputs.failures():
+            error_console().print(f"failed: {failure.case}: {failure.reason}", markup=False)
+        return EXIT_INPUT
+    places = output_paths(inputs.cases, output)
     from labelferry.predict.predictor import load_model
 
     loaded = load_model(model, device=device, export=export)
     with TerminalEvents() as events:
+        for note in inputs.notes:
+            events.note(note.line(), "warning")
         failures = predict_files(
             loaded,
-            images,
+            inputs,
             output,
             progress=lambda done, total: events.progress("images labelled", done, total),
+            told=lambda note: events.note(note.line(), "warning"),
         )
     for failure in failures:
         error_console().print(f"failed: {failure.case}: {failure.reason}", markup=False)
-    done = len(images) - len(failures)
+    total = len(inputs.cases) + len(inputs.refused)
+    done = total - len(failures)
     if done:
-        console().print(f"labels: {output} ({done} of {len(images)} images)", markup=False)
+        console().print(f"labels: {output} ({done} of {total} images)", markup=False)
     if failures and output not in places.values():
         error_console().print(f"failures: {output / FAILURES}", markup=False)
     if not failures:

@@ -10,7 +10,7 @@ from labelferry.errors import UserError
 from labelferry.evaluate.scores import Score
 from labelferry.evaluate.scoring import Pair, Protocol, pairs, volumes
 from labelferry.io.nifti import read_bytes
-from labelferry.organs import OrganSet
+from labelferry.organs import LabelScheme, OrganSet, convert_labels
 from labelferry.volume import Grid, Segmentation
 
 _LEAST_DICE = 0.2
@@ -65,8 +65,11 @@ def _rounded(value: float) -> float:
     return float(np.round(value, _DECIMALS))
 
 
-def _read_truth(path: Path, organs: OrganSet) -> Segmentation:
-    return read_bytes(path)
+def _read_truth(path: Path, organs: OrganSet, numbering: LabelScheme | None) -> Segmentation:
+    found = read_bytes(path)
+    if numbering is None:
+        return found
+    return found.with_array(convert_labels(found.array, numbering, organs))
 
 
 def _read_prediction(path: Path, truth: Grid, organs: OrganSet) -> Segmentation:

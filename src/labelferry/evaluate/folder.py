@@ -9,6 +9,7 @@ from labelferry.errors import UserError
 from labelferry.evaluate.protocol import find_protocol
 from labelferry.evaluate.results import CaseScores, Evaluation
 from labelferry.evaluate.truth import Truth, find_files, find_truth, organ_ids
+from labelferry.io.numbering import find_numbering
 from labelferry.organs import FLARE, OrganSet
 
 
@@ -20,6 +21,7 @@ def evaluate(
     protocol: str = "strict",
     only: Sequence[str] | None = None,
     annotated: Iterable[str | int] | None = None,
+    labels: str | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Evaluation:
     """Score predictions against truth, case by case (the memory of one case).
@@ -28,13 +30,17 @@ def evaluate(
     files; two single files belong together whatever their names. A ``cohort.csv`` in the truth
     folder says which organs each case annotates; without it, those that its label map holds.
     ``annotated`` (names or ids) says it for every case, whatever else does; without it, ``flare24``
-    scores every organ. Beside the rules of the protocol (``strict`` or ``flare24``):
+    scores every organ. ``labels`` says how the truth is numbered, where not by the organs' ids
+    (amos, btcv, chaos, totalsegmentator, or a JSON file): without a table, every case then
+    annotates the organs that the numbering has. Beside the rules of the protocol (``strict`` or
+    ``flare24``):
 
     * a truth without a prediction is in ``missing`` and counts 0 for the organs it annotates;
     * a prediction that cannot be read, or does not lie on the truth's grid, is refused with the
       reason, and counts as missing; ``strict`` turns one whose axes stand in another order, and
       ``flare24`` asks for the same shape only;
     * a truth that cannot be read is refused, and not scored;
+    * of two files of one case neither is taken: refused likewise;
     * a prediction without truth is in ``extra``, and not scored.
 
     ``only`` restricts the work to the cases of these ids; ``progress`` hears (done, total).
@@ -44,33 +50,42 @@ def evaluate(
     """
     pred, truth = Path(pred), Path(truth)
     rules = find_protocol(protocol)
-    predictions, truths = find_files(pred), find_truth(truth, organs)
+    numbering = None if labels is None else find_numbering(labels, organs)
+    twins: dict[str, UserError] = {}
+    unclear: dict[str, UserError] = {}
+    predictions, truths = find_files(pred, twins), find_truth(truth, organs, unclear)
     if pred.is_file() and truth.is_file():
         predictions = dict.fromkeys(truths, pred)
+    expressible = None if numbering is None else numbering.organs_annotated(organs)
     fixed = organs.ids if rules.every_organ else None
     if annotated is not None:
         fixed = organ_ids(annotated, organs)
     chosen = _choose(truths, predictions, alone=pred.is_file(), only=only)
     cases: list[CaseScores] = []
     missing: list[str] = []
-    refused: dict[str, UserError] = {}
+    refused: dict[str, UserError] = {
+        **{case: error for case, error in twins.items() if case in truths},
+        **unclear,
+    }
     for done, (case, known) in enumerate(chosen.items()):
         if progress:
             progress(done, len(chosen))
         try:
-            true = rules.read_truth(known.label, organs)
+            true = rules.read_truth(known.label, organs, numbering)
         except UserError as error:
-            refused[case] = _named(error, case, known.label)
+            refused[case] = error.at(known.label, case)
             continue
         predicted = None
         if case in predictions:
             try:
+                if rules.check_headers:
+                    rules.check_headers(predictions[case], known.label)
                 predicted = rules.read_prediction(predictions[case], true.grid, organs)
             except UserError as error:
-                refused[case] = _named(error, case, predictions[case])
+                refused[case] = error.at(predictions[case], case)
         if predicted is None:
             missing.append(case)
-        speaks_of = fixed if fixed is not None else known.annotated_in(true)
+        speaks_of = fixed if fixed is not None else known.annotated_in(true, expressible)
         scores = rules(predicted, true, speaks_of, organs)
         cases.append(CaseScores(case, scores, known.sequence, known.domain, known.patient))
     if progress:
@@ -78,7 +93,9 @@ def evaluate(
     if refused and len(missing) == len(cases):
         raise next(iter(refused.values()))
     reasons = {case: _without_path(error) for case, error in refused.items()}
-    extra = () if truth.is_file() else tuple(sorted(set(predictions) - set(truths)))
+    extra: tuple[str, ...] = ()
+    if not truth.is_file():
+        extra = tuple(sorted({*predictions, *twins} - {*truths, *unclear}))
     return Evaluation(protocol, organs.names, tuple(cases), tuple(missing), extra, reasons)
 
 
@@ -107,15 +124,9 @@ def _choose(
     return chosen
 
 
-def _named(error: UserError, case: str, path: Path) -> UserError:
-    return UserError(
-        error.what, case=case, path=path, seen=error.seen, allowed=error.allowed, fix=error.fix
-    )
-
-
 def _without_path(error: UserError) -> str:
     """The reason as it may stand in a file: folders can bear a patient's name."""
-    text = str(UserError(error.what, seen=error.seen, allowed=error.allowed, fix=error.fix))
+    text = error.at(None).message()
     assert error.path is not None
     return text.replace(str(error.path), error.path.name)
 

@@ -13,7 +13,7 @@ from labelferry.evaluate.nearest import Mask, Spacing
 from labelferry.evaluate.overlap import dice
 from labelferry.evaluate.scores import Score
 from labelferry.evaluate.surface import surface_distances
-from labelferry.organs import OrganSet
+from labelferry.organs import LabelScheme, OrganSet
 from labelferry.volume import Grid, Segmentation
 
 ScoreCase = Callable[
@@ -29,9 +29,12 @@ class Protocol:
 
     name: str
     score: ScoreCase = field(repr=False)
-    read_truth: Callable[[Path, OrganSet], Segmentation] = field(repr=False)
+    read_truth: Callable[[Path, OrganSet, LabelScheme | None], Segmentation] = field(repr=False)
+    """The truth; the last argument says how its values are numbered (None: by the organs' ids)."""
     read_prediction: Callable[[Path, Grid, OrganSet], Segmentation] = field(repr=False)
     """The prediction on the truth's grid; raises ``UserError`` where it does not lie there."""
+    check_headers: Callable[[Path, Path], None] | None = field(default=None, repr=False)
+    """Raises ``UserError`` where the files of a prediction and its truth contradict each other."""
     every_organ: bool = False
     """Whether each case annotates every organ, whatever its table says."""
 

@@ -29,16 +29,21 @@ class Truth:
     domain: str | None = None
     patient: str | None = None
 
-    def annotated_in(self, labels: Segmentation) -> frozenset[int]:
-        """The organs that its label map annotates: as a table says, else those that it holds."""
-        return labels.held if self.annotated is None else self.annotated
+    def annotated_in(
+        self, labels: Segmentation, expressible: frozenset[int] | None = None
+    ) -> frozenset[int]:
+        """The organs that its label map annotates: as a table says, else those that its numbering
+        can express (None: there is no other numbering than ours), else those that it holds."""
+        if self.annotated is not None:
+            return self.annotated
+        return labels.held if expressible is None else expressible
 
 
-def find_files(path: Path) -> dict[str, Path]:
+def find_files(path: Path, twins: dict[str, UserError] | None = None) -> dict[str, Path]:
     """The NIfTI files of a folder (not of those below it), or the file itself, by case id.
 
-    Raises ``UserError`` for a path that is missing, no NIfTI file, or a folder without any, and for
-    two files of one case.
+    Raises ``UserError`` for a path that is missing, no NIfTI file, or a folder without any. Two
+    files of one case raise it too, or are left out and stand in ``twins``, where that is given.
     """
     if not path.exists():
         raise UserError("no such file or folder", path=path)
@@ -46,27 +51,30 @@ def find_files(path: Path) -> dict[str, Path]:
         if not is_nifti(path):
             raise UserError("not a NIfTI file", path=path, allowed="a .nii or .nii.gz file")
         return {stem(path): path}
-    found = _by_case(file for file in sorted(path.iterdir()) if is_nifti(file) and file.is_file())
-    if not found:
+    files = [file for file in sorted(path.iterdir()) if is_nifti(file) and file.is_file()]
+    found = _by_case(files, twins)
+    if not files:
         raise UserError("no NIfTI file in the folder", path=path, allowed=".nii or .nii.gz files")
     return found
 
 
-def find_truth(path: Path, organs: OrganSet) -> dict[str, Truth]:
+def find_truth(
+    path: Path, organs: OrganSet, twins: dict[str, UserError] | None = None
+) -> dict[str, Truth]:
     """The truth of every case of a folder, or of one file, by case id in alphabetical order.
 
     A ``cohort.csv`` in the folder says what each label map annotates, its sequence, its domain and
     its patient; without it, the patient is read from the file name. A label map that the table does
     not name, or whose ``annotated`` is empty, annotates the organs that it holds. Where the folder
     itself holds no label map, those that the table names are taken (as in a source folder with its
-    ``labels/``).
+    ``labels/``). Two files of one case: see :func:`find_files`.
     """
     rows = _read_table(path if path.is_dir() else path.parent, organs)
     listed = [row.label for row in rows if row.label.is_file()]
     if path.is_dir() and listed and not any(is_nifti(file) for file in path.iterdir()):
-        files = _by_case(listed)
+        files = _by_case(listed, twins)
     else:
-        files = find_files(path)
+        files = find_files(path, twins)
     about = {row.case: row for row in rows} | {stem(row.label): row for row in rows}
     found = {}
     for case in sorted(files):
@@ -97,20 +105,23 @@ def organ_ids(words: Iterable[str | int], organs: OrganSet) -> frozenset[int]:
     return frozenset(found)
 
 
-def _by_case(files: Iterable[Path]) -> dict[str, Path]:
+def _by_case(files: Iterable[Path], twins: dict[str, UserError] | None) -> dict[str, Path]:
     found: dict[str, Path] = {}
     for path in files:
         case = stem(path)
         if case in found:
-            raise UserError(
+            error = UserError(
                 "two files of one case",
                 case=case,
                 path=path.parent,
                 seen=f"{found[case].name} and {path.name}",
                 fix="remove one of them",
             )
-        found[case] = path
-    return found
+            if twins is None:
+                raise error
+            twins[case] = error
+        found.setdefault(case, path)
+    return {case: path for case, path in found.items() if case not in (twins or ())}
 
 
 def _read_table(folder: Path, organs: OrganSet) -> list[Truth]:

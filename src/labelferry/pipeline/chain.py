@@ -8,6 +8,7 @@ from pathlib import Path
 
 from labelferry.errors import EXIT_DONE, EXIT_PARTIAL, UserError
 from labelferry.io.discover import Discovery, discover
+from labelferry.io.numbering import find_numbering
 from labelferry.organs import FLARE, OrganSet
 from labelferry.pipeline.config import RunConfig, load_config
 from labelferry.pipeline.events import Events, Silent
@@ -16,6 +17,7 @@ from labelferry.pipeline.runfile import read_run
 from labelferry.pipeline.runner import Input, Planned, plan, run_stages
 from labelferry.pipeline.stage import Stage
 from labelferry.pipeline.stages import distil, match, prepare, refine, report, teach, translate
+from labelferry.predict.files import keep_out
 
 STAGES: tuple[Stage, ...] = (
     prepare.STAGE,
@@ -58,17 +60,22 @@ def adapt(
     size: str = "full",
     overrides: Iterable[str] = (),
     organs: OrganSet = FLARE,
+    labels: str | None = None,
     until: str | None = None,
     events: Events | None = None,
 ) -> RunResult:
     """Turn labelled CT and unlabelled MRI into an MRI segmentation model in the folder ``run``.
 
     ``source`` holds images and labels, ``target`` images; labels of the target are never looked
-    at. ``overrides`` are ``section.key=value`` texts. The same call goes on after a kill, and runs
-    only what has changed. Raises ``UserError`` for anything that a person can mend.
+    at. ``overrides`` are ``section.key=value`` texts. ``labels``: how the source's label maps are
+    numbered (amos, btcv, chaos, totalsegmentator, or a JSON file), where not by the organs' ids.
+    The same call goes on after a kill, and runs only what has changed. Raises ``UserError`` for
+    anything that a person can mend.
     """
     config = load_config(preset, size, overrides)
-    data, refused = find_input(Path(source), Path(target), organs, events or Silent())
+    for path in (source, target):
+        keep_out(Path(path), Path(run))
+    data, refused = find_input(Path(source), Path(target), organs, events or Silent(), labels)
     return run_config(Path(run), config, data, refused, until=until, events=events)
 
 
@@ -108,10 +115,14 @@ def dry_run(
 
 
 def find_input(
-    source: Path, target: Path, organs: OrganSet, events: Events
+    source: Path, target: Path, organs: OrganSet, events: Events, labels: str | None = None
 ) -> tuple[Input, dict[str, str]]:
-    """The cohorts of two folders, and what was refused in them."""
-    found = discover(source, "source", organs), discover(target, "target", organs)
+    """The cohorts of two folders, and what was refused in them.
+
+    ``labels``: how the source's label maps are numbered, as for :func:`adapt`.
+    """
+    numbering = None if labels is None else find_numbering(labels, organs)
+    found = discover(source, "source", organs, numbering), discover(target, "target", organs)
     for discovery in found:
         _tell(discovery, events)
     refused = {note.case or str(note.path): note.text for d in found for note in d.refused}
@@ -144,12 +155,7 @@ def _check_anchors(config: RunConfig, data: Input, until: str | None) -> None:
 
 def _tell(discovery: Discovery, events: Events) -> None:
     for note in (*discovery.notes, *discovery.refused):
-        text = (
-            f"{note.case}: {note.text}" if note.case and note.case not in note.text else note.text
-        )
-        if note.fix:
-            text += f". {note.fix[0].upper()}{note.fix[1:]}"
-        events.note(text, "info" if note.severity == "info" else "warning")
+        events.note(note.line(), "info" if note.severity == "info" else "warning")
 
 
 def set_up_torch(config: RunConfig) -> str:

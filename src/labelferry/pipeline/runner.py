@@ -190,17 +190,18 @@ def hash_cohort(cohort: Cohort, cache: Path) -> str:
     rows = []
     for case in cohort:
         files = [_remembered(path, known) for path in (case.image, case.label) if path]
-        rows.append(
-            [
-                case.id,
-                case.patient,
-                case.modality,
-                case.sequence,
-                case.domain,
-                sorted(case.annotated or ()),
-                files,
-            ]
-        )
+        row = [
+            case.id,
+            case.patient,
+            case.modality,
+            case.sequence,
+            case.domain,
+            sorted(case.annotated or ()),
+            files,
+        ]
+        if case.numbering is not None:
+            row.append(sorted((value, name or "") for value, name in case.numbering.values.items()))
+        rows.append(row)
     if known != before and cache.parent.is_dir():
         write_json(cache, known)
     return hash_value(rows)

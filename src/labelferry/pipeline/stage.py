@@ -174,9 +174,7 @@ def _enter(folder: Path, mark: str) -> None:
 
 def without_path(error: UserError) -> str:
     """The message for manifests, logs and reports: an original path may name a patient."""
-    text = UserError(
-        error.what, case=error.case, seen=error.seen, allowed=error.allowed, fix=error.fix
-    ).message()
+    text = error.at(None, error.case).message()
     return text if error.path is None else text.replace(str(error.path), error.path.name)
 
 

@@ -1,46 +1,82 @@
-"""Labels for files: one image, or a folder of them."""
+"""Labels for files: one image, or many."""
 
 from __future__ import annotations
 
 import csv
 import logging
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from labelferry.errors import UserError
 from labelferry.files import atomic_path
-from labelferry.io.nifti import SUFFIXES, is_nifti, read_image, stem, write_labels_like
+from labelferry.io.discover import discover
+from labelferry.io.nifti import SUFFIXES, read_image, stem, write_labels_like
+from labelferry.io.nnunet import is_raw, read_raw
+from labelferry.io.notes import Note
+from labelferry.io.remarks import image_notes
+from labelferry.io.sides import centroids, turned
+from labelferry.organs import FLARE
 
 if TYPE_CHECKING:
     from labelferry.predict.predictor import Model
 
 FAILURES = "failures.csv"
+_LOOK = "look at the image and its orientation, and at the labels"
 _NNUNET_CHANNEL = "_0000"
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Failure:
-    """A case that was not labelled, and why; without any path."""
+    """A case that was not labelled, and why: with the name of its file, without any path."""
 
     case: str
     reason: str
 
 
+@dataclass(frozen=True)
+class Inputs:
+    """What there is to label, what is to be said about it, and what cannot be used."""
+
+    cases: dict[str, Path]
+    """Images by case id."""
+    notes: tuple[Note, ...] = ()
+    refused: tuple[Note, ...] = ()
+
+    def failures(self) -> list[Failure]:
+        """The refused files as failures."""
+        found = []
+        for note in self.refused:
+            name = note.path.name if note.path else ""
+            text = note.text if name in note.text else f"{name}: {note.text}"
+            found.append(Failure(note.case or name or "?", text))
+        return found
+
+
+def find_inputs(path: Path) -> Inputs:
+    """The images to label: a file, a folder (flat or nested, or its ``images/``), a list of files,
+    an nnU-Net raw data set (``imagesTs``, else ``imagesTr``) or BIDS.
+
+    A file that cannot be used does not stop the others. Raises ``UserError`` where there is none.
+    """
+    if path.is_dir() and is_raw(path):
+        found = read_raw(path, "target", FLARE, test=True)
+    else:
+        found = discover(path, "target", FLARE)
+    # what an image's name says of its sequence does not matter here
+    notes = tuple(note for note in found.notes if note.severity != "info")
+    return Inputs({case.id: case.image for case in found.cohort}, notes, found.refused)
+
+
 def find_images(path: Path) -> list[Path]:
-    """The NIfTI files to label: ``path`` itself, or those in the folder or its ``images/``."""
-    if path.is_file():
-        return [path]
-    if not path.is_dir():
-        raise UserError("no such file or folder", path=path)
-    folder = path / "images" if (path / "images").is_dir() else path
-    found = sorted(entry for entry in folder.iterdir() if is_nifti(entry) and entry.is_file())
-    if not found:
-        raise UserError("no NIfTI image in this folder", path=folder, allowed=".nii, .nii.gz")
-    return found
+    """The images that :func:`find_inputs` finds; raises ``UserError`` for one that is refused."""
+    found = find_inputs(path)
+    for note in found.refused:
+        raise UserError(note.text, case=note.case, path=note.path, fix=note.fix)
+    return list(found.cases.values())
 
 
 def case_id(path: Path) -> str:
@@ -48,21 +84,26 @@ def case_id(path: Path) -> str:
     return stem(path).removesuffix(_NNUNET_CHANNEL) or stem(path)
 
 
-def output_paths(inputs: Sequence[Path], output: Path) -> dict[Path, Path]:
+def output_paths(inputs: Sequence[Path] | Mapping[str, Path], output: Path) -> dict[Path, Path]:
     """Where the labels of each input go.
 
-    ``output`` is a file where there is one input and the name says NIfTI, else a folder that gets
-    ``<case id>.nii.gz``. Raises ``UserError`` where two inputs would share a file, where labels
-    would take the place of an input, and where nothing may be written.
+    ``inputs`` are images, or images by their case ids. ``output`` is a file where there is one
+    input and the name says NIfTI, else a folder that gets ``<case id>.nii.gz``. Raises
+    ``UserError`` where two inputs would share a file, where labels would take the place of an
+    input, and where nothing may be written.
     """
-    if len(inputs) == 1 and output.name.lower().endswith(SUFFIXES) and not output.is_dir():
-        places = {inputs[0]: output}
+    if isinstance(inputs, Mapping):
+        pairs = list(inputs.items())
+    else:
+        pairs = [(case_id(path), path) for path in inputs]
+    if len(pairs) == 1 and output.name.lower().endswith(SUFFIXES) and not output.is_dir():
+        places = {pairs[0][1]: output}
     else:
         if output.exists() and not output.is_dir():
             raise UserError("the output must be a folder", path=output, seen="a file")
-        places = {path: output / f"{case_id(path)}.nii.gz" for path in inputs}
+        places = {path: output / f"{case}.nii.gz" for case, path in pairs}
     owner: dict[Path, Path] = {}
-    originals = {path.resolve() for path in inputs}
+    originals = {path.resolve() for path in places}
     for path, place in places.items():
         if place in owner:
             raise UserError(
@@ -102,33 +143,38 @@ def keep_out(input: Path, output: Path) -> None:
 
 def predict_files(
     model: Model,
-    inputs: Sequence[Path],
+    inputs: Sequence[Path] | Inputs,
     output: Path,
     *,
     overwrite: bool = True,
     progress: Callable[[int, int], None] | None = None,
+    told: Callable[[Note], None] | None = None,
 ) -> list[Failure]:
     """Label image files with a loaded model; returns the cases that failed.
 
     See :func:`output_paths` for the names. Headers keep the geometry of their images. A failed case
-    does not stop the others; where ``output`` is a folder, ``failures.csv`` in it lists them. With
-    ``overwrite`` off, labels that are there already are left as they are.
+    does not stop the others; where ``output`` is a folder, ``failures.csv`` in it lists them, with
+    those that ``inputs`` refused. With ``overwrite`` off, labels that are there already are left as
+    they are. ``told`` receives what there is to say about an image that is labelled all the same.
     """
-    places = output_paths(inputs, output)
-    failures = []
+    if isinstance(inputs, Inputs):
+        places, failures = output_paths(inputs.cases, output), inputs.failures()
+        names = {path: case for case, path in inputs.cases.items()}
+    else:
+        places, failures = output_paths(inputs, output), []
+        names = {path: case_id(path) for path in inputs}
     for done, (path, place) in enumerate(places.items()):
         if progress:
             progress(done, len(places))
         if place.exists() and not overwrite:
             continue
+        case = names[path]
         try:
-            image = read_image(path)
-            labels = model.predict(image.volume, case=case_id(path))
-            write_labels_like(place, labels, image)
+            _predict_file(model, path, place, case, told)
         except Exception as error:  # whatever one image does, the others are still labelled
             if not isinstance(error, UserError):
-                log.exception("%s could not be labelled", case_id(path))
-            failures.append(Failure(case_id(path), _reason(error, path)))
+                log.debug("%s could not be labelled", case, exc_info=True)
+            failures.append(Failure(case, _reason(error, path)))
     if progress:
         progress(len(places), len(places))
     if output not in places.values():
@@ -136,15 +182,31 @@ def predict_files(
     return failures
 
 
+def _predict_file(
+    model: Model, path: Path, place: Path, case: str, told: Callable[[Note], None] | None
+) -> None:
+    image = read_image(path)
+    if told:
+        for note in image_notes(image, path, case, model.bundle.modality):
+            if note.severity != "refused":  # the model refuses it itself
+                told(note)
+    labels = model.predict(image.volume, case=case)
+    write_labels_like(place, labels, image)
+    if told:
+        for text in turned(centroids(labels, model.bundle.organs)):
+            told(Note(case, path, f"{path.name}: {text}; by its labels", _LOOK, "warning"))
+
+
 def _reason(error: Exception, path: Path) -> str:
     if isinstance(error, UserError):
         # without the case, which has its own column, and without the path
-        reason = UserError(
-            error.what, seen=error.seen, allowed=error.allowed, fix=error.fix
-        ).message()
+        reason = error.at(None).message()
+    elif isinstance(error, OSError) and error.strerror:
+        reason = error.strerror  # without the path
     else:
         reason = f"{type(error).__name__}: {error}"
-    return reason.replace(str(path), path.name)
+    reason = reason.replace(str(path), path.name)
+    return reason if path.name in reason else f"{path.name}: {reason}"
 
 
 def _write_failures(path: Path, failures: Sequence[Failure]) -> None:

@@ -60,6 +60,9 @@ def run(context: Context) -> Summary:
                 seen=f"{len(jobs_of_role)} refused; the first: {reason}",
                 fix="run 'labelferry data check' on the folder",
             )
+    for row in rows:
+        for text in row["notes"]:
+            context.events.note(text if row["id"] in text else f"{row['id']}: {text}", "warning")
     write_json(context.folder / "cases.json", {"schema_version": CASE_SCHEMA, "cases": rows})
     prior = learn_prior(_source_labels(rows, context), context.organs)
     write_json(context.folder / "prior.json", prior.to_json())
@@ -84,14 +87,7 @@ def _prepare_one(job: _Job) -> None:
     try:
         prepared = prepare(read_image(case.image).volume, case.modality, job.config, case=case.id)
     except UserError as error:
-        raise UserError(
-            error.what,
-            case=case.id,
-            path=error.path or case.image,
-            seen=error.seen,
-            allowed=error.allowed,
-            fix=error.fix,
-        ) from error
+        raise error.at(error.path or case.image, case.id) from error
     with atomic_folder(job.folder) as part:
         write_volume(part / "image.nii.gz", prepared.image)
         write_volume(part / "anatomy.nii.gz", prepared.anatomy)
@@ -99,8 +95,8 @@ def _prepare_one(job: _Job) -> None:
         annotated: frozenset[int] = frozenset()
         if job.role == "source":
             assert case.label is not None, "a source cohort holds labelled cases only"
-            labels = read_labels(case.label, job.organs)
-            annotated = annotated_in(case, labels)
+            labels = read_labels(case.label, job.organs, case.numbering)
+            annotated = annotated_in(case, labels, job.organs)
             write_volume(part / "label.nii.gz", prepare_labels(labels, prepared))
         write_json(
             part / "case.json",
