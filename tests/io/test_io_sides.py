@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from labelferry.io.sides import centroids, contradictions
+from labelferry.io.sides import centroids, contradictions, turned_in_prediction
 from labelferry.organs import FLARE
 from labelferry.volume import Grid, Segmentation
 
@@ -61,3 +61,25 @@ def test_centres_are_in_the_world():
     found = centroids(Segmentation(array, Grid(array.shape, affine)), FLARE)
     assert set(found) == {"spleen"}
     np.testing.assert_allclose(found["spleen"], [7 - 2 * 3, 8 + 3 * 2, 9 + 4 * 4])
+
+
+def predicted(sign: int, scattered: float) -> Segmentation:
+    """Balls at the places of organs (10 mm voxels), with a share of their voxels elsewhere."""
+    rng = np.random.default_rng(0)
+    array = np.zeros((32, 24, 14), np.uint8)
+    affine = np.diag([10.0, 10, 10, 1])
+    affine[:3, 3] = -155, -115, -65
+    grid = Grid(array.shape, affine)
+    world = grid.to_world(np.indices(array.shape).reshape(3, -1).T.astype(float))
+    for name, place in turned(sign, 1, 1).items():
+        ball = (np.linalg.norm(world - place, axis=1) < 24).reshape(array.shape)
+        array[ball & (rng.random(array.shape) >= scattered)] = FLARE.named(name).id
+    return Segmentation(array, grid)
+
+
+def test_labels_of_a_network_are_believed_where_organs_are_in_one_piece():
+    (said,) = turned_in_prediction(predicted(-1, 0), FLARE)
+    assert "left and right are swapped" in said
+    assert turned_in_prediction(predicted(1, 0), FLARE) == []
+    assert turned_in_prediction(predicted(-1, 0.8), FLARE) == []
+    assert turned_in_prediction(predicted(-1, 0), FLARE, believed={"liver", "spleen"}) == []

@@ -6,7 +6,7 @@ each other tell.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,7 +34,9 @@ _ORDER: tuple[tuple[int, str, str], ...] = (
     (1, "gallbladder", "right kidney"),
     (1, "pancreas", "left kidney"),
     (2, "liver", "right kidney"),
+    (2, "liver", "left kidney"),
     (2, "spleen", "left kidney"),
+    (2, "spleen", "right kidney"),
     (2, "right adrenal gland", "right kidney"),
     (2, "left adrenal gland", "left kidney"),
     (2, "esophagus", "duodenum"),
@@ -44,6 +46,9 @@ _ORDER: tuple[tuple[int, str, str], ...] = (
     (2, "spleen", "duodenum"),
 )
 """Axis (R, A, S) and two organs: the first lies further along the axis than the second."""
+_PREDICTED_PAIRS = 3
+_ONE_PIECE = 0.8
+"""Share of an organ's voxels that its largest piece holds."""
 _AXES = (
     "left and right are swapped",
     "front and back are swapped",
@@ -99,21 +104,41 @@ def contradictions(places: Mapping[str, Point]) -> list[str]:
     ]
 
 
-def turned(places: Mapping[str, Point]) -> list[str]:
+def turned(places: Mapping[str, Point], least: int = 2) -> list[str]:
     """Which axes the organs' places say to be swapped in the header, in words.
 
-    An axis is called swapped where at least two pairs of organs lie the wrong way round along it
-    and none the right way.
+    An axis is called swapped where at least ``least`` pairs of organs lie the wrong way round along
+    it and none the right way.
     """
     said = []
     for axis, words in enumerate(_AXES):
         steps = _steps(places, axis)
         wrong = [(first, second) for first, second, step in steps if step < -_LEAST_MM]
-        if len(wrong) >= 2 and all(step <= _LEAST_MM for _, _, step in steps):
+        if len(wrong) >= least and all(step <= _LEAST_MM for _, _, step in steps):
             first, second = wrong[0]
             side = ("left of", "behind", "below")[axis]
             said.append(f"by the header, the {first} lies {side} the {second}: {words}")
     return said
+
+
+def turned_in_prediction(
+    labels: Segmentation, organs: OrganSet, believed: Collection[str] | None = None
+) -> list[str]:
+    """The same of labels that a network predicted, which may be wrong: it takes more pairs, and
+    organs in one piece (``believed``: of these alone)."""
+    places = centroids(labels, organs)
+    if believed is not None:
+        places = {name: place for name, place in places.items() if name in believed}
+    if not turned(places, _PREDICTED_PAIRS):
+        return []  # nearly always, and no organ need be taken apart
+    whole = {k: v for k, v in places.items() if _in_one_piece(labels, organs.named(k).id)}
+    return turned(whole, _PREDICTED_PAIRS)
+
+
+def _in_one_piece(labels: Segmentation, value: int) -> bool:
+    parts, number = ndimage.label(labels.array == value)
+    sizes = np.bincount(parts.ravel(), minlength=number + 1)[1:]
+    return bool(sizes.max() >= _ONE_PIECE * sizes.sum())
 
 
 def _steps(places: Mapping[str, Point], axis: int) -> list[tuple[str, str, float]]:

@@ -10,10 +10,14 @@ from typing import Any
 
 from labelferry.files import write_json
 from labelferry.io.nifti import read_labels
+from labelferry.io.sides import turned_in_prediction
 from labelferry.organs import OrganSet
 from labelferry.pipeline.prepared import PreparedCase
 from labelferry.prior.model import Prior
 from labelferry.prior.plausibility import CasePlausibility, plausibility
+
+_BELIEVED = 2.0
+"""|z| of an organ's size up to which its place is believed."""
 
 
 def judge(
@@ -26,6 +30,26 @@ def judge(
         if path.exists():
             out[case.id] = plausibility(read_labels(path, organs), prior)
     return out
+
+
+def contradicted(
+    cases: Sequence[PreparedCase],
+    labels: Path,
+    judged: Mapping[str, CasePlausibility],
+    organs: OrganSet,
+) -> list[str]:
+    """What predicted organs say against the header's orientation: a volume that was mirrored or
+    turned upside down. Organs of an odd size are not believed."""
+    said = []
+    for case in cases:
+        if case.id not in judged:
+            continue
+        found = read_labels(labels / f"{case.id}.nii.gz", organs)
+        rows = judged[case.id].organs.items()
+        believed = {organs[k].name for k, r in rows if r.present and abs(r.size_z) <= _BELIEVED}
+        texts = turned_in_prediction(found, organs, believed)
+        said += [f"{case.id}: {text}; by its pseudo-label" for text in texts]
+    return said
 
 
 def write_plausibility(

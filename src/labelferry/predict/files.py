@@ -17,7 +17,7 @@ from labelferry.io.nifti import SUFFIXES, read_image, stem, write_labels_like
 from labelferry.io.nnunet import is_raw, read_raw
 from labelferry.io.notes import Note
 from labelferry.io.remarks import image_notes
-from labelferry.io.sides import centroids, turned
+from labelferry.io.sides import turned_in_prediction
 from labelferry.organs import FLARE
 
 if TYPE_CHECKING:
@@ -193,7 +193,7 @@ def _predict_file(
     labels = model.predict(image.volume, case=case)
     write_labels_like(place, labels, image)
     if told:
-        for text in turned(centroids(labels, model.bundle.organs)):
+        for text in turned_in_prediction(labels, model.bundle.organs):
             told(Note(case, path, f"{path.name}: {text}; by its labels", _LOOK, "warning"))
 
 
