@@ -112,8 +112,8 @@ def test_few_examples_are_open_at_a_time(stored):
 
 def test_the_bundle_names_no_case(stored):
     assert describe(stored.examples) == [
-        {"cases": 1, "annotated": [1], "weight": 1.0, "randomise": False},
-        {"cases": 1, "annotated": [1, 2], "weight": 1.0, "randomise": False},
+        {"cases": 1, "annotated": [1], "weight": 1.0, "randomise": "none"},
+        {"cases": 1, "annotated": [1, 2], "weight": 1.0, "randomise": "none"},
     ]
 
 

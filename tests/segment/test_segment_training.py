@@ -53,7 +53,7 @@ def examples(tmp_path):
                 (tmp_path / f"{n}.nii.gz",),
                 tmp_path / f"{n}_label.nii.gz",
                 known,
-                randomise=True,
+                randomise="curves",
             )
         )
     return made

@@ -35,13 +35,17 @@ class MixConfig(_Section):
     """The CT itself (Table 7, row "Only CT")."""
     curves: float = Field(0.0, ge=0)
     """The CT behind a random intensity curve (ours)."""
+    paint: float = Field(0.0, ge=0)
+    """The CT painted anew with a random contrast: each organ of its label map and each tissue that
+    its Hounsfield units tell apart in a random brightness (ours). An organ that a case does not
+    annotate is painted as the tissue that it looks like."""
     fake: float = Field(1.0, ge=0)
     """Fake MRI made from the CT by translation (paper 2.2)."""
 
     @model_validator(mode="after")
     def _something(self) -> Self:
-        if self.ct + self.curves + self.fake <= 0:
-            raise ValueError("one of ct, curves and fake must be above 0")
+        if self.ct + self.curves + self.paint + self.fake <= 0:
+            raise ValueError("one of ct, curves, paint and fake must be above 0")
         return self
 
 
@@ -61,12 +65,16 @@ class TeachConfig(_Section):
 
     @model_validator(mode="after")
     def _channels(self) -> Self:
-        if self.space == "both" and (self.mix.fake or self.mix.curves):
+        if self.space == "both" and (self.mix.fake or self.mix.curves or self.mix.paint):
             raise ValueError("space 'both' needs real images of both kinds: use mix.ct alone")
-        if self.space == "anatomy" and self.mix.curves:
-            raise ValueError("mix.curves repaints plain images: use space 'plain'")
-        if self.normalisation == "dataset" and self.mix.curves:
-            raise ValueError(f"mix.curves {_NOT_WITH_DATASET}")
+        for share in ("curves", "paint"):
+            if not getattr(self.mix, share):
+                continue
+            if self.space == "anatomy":
+                # anatomy space is scaled by the edges of a whole volume: a patch does not show them
+                raise ValueError(f"mix.{share} repaints plain images: use space 'plain'")
+            if self.normalisation == "dataset":
+                raise ValueError(f"mix.{share} {_NOT_WITH_DATASET}")
         return self
 
 
@@ -78,7 +86,9 @@ class StudentConfig(_Section):
     normalisation: Literal["image", "dataset"] = "image"
     """Intensities by each image's own mean and SD, or by the data set's (paper 2.5)."""
     source_share: float = Field(0.0, ge=0, lt=1)
-    """Share of labelled CT behind random curves among the training images (ours)."""
+    """Share of labelled CT with a random contrast among the training images (ours)."""
+    source_kind: Literal["curves", "paint"] = "curves"
+    """How these get their contrast: behind random intensity curves, or painted anew (ours)."""
     network: NetworkConfig = NetworkConfig()
     """Table 2."""
     train: TrainConfig = TrainConfig()

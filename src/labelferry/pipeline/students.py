@@ -34,19 +34,20 @@ def target_examples(
 
 
 def source_examples(context: Context, config: StudentConfig, mri: int) -> list[Example]:
-    """Labelled CT behind random curves, weighted to the share that the configuration asks for."""
+    """Labelled CT with random contrasts, weighted to the share that the configuration asks for."""
     if not config.source_share or not mri:
         return []  # CT alone is no training of a student
     cases = prepared_cases(context.of("prepare"), "source")
     weight = config.source_share / (1 - config.source_share) * mri / len(cases)
     return [
         Example(
-            f"{case.id}.curves",
+            f"{case.id}.{config.source_kind}",
             case.channels(config.space),
             case.file("label"),
             case.annotated,
             weight=weight,
-            randomise=True,
+            randomise=config.source_kind,
+            window=context.config.prepare.ct_window,
         )
         for case in cases
     ]

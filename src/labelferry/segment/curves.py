@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -57,18 +58,40 @@ class Scanner:
     """SD of the noise, relative to the image's range."""
     seed: int
     """Of the noise itself."""
+    thick: float = 0.0
+    """Gaussian sigma in slices, across them: how far slices reach into each other; 0 is none."""
+    rician: bool = True
+    """Rician noise, as of a magnitude image, or Gaussian."""
 
     def __call__(self, image: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Apply to an image (c, [z,] y, x) in [0, 1]; dark stays dark but for the noise."""
+        """Apply to an image (c, [z,] y, x) in [0, 1]; dark stays dark but for the noise.
+
+        Without z the channels are neighbouring slices of one image.
+        """
         size = image.shape[1:]
         factors = [n / m for n, m in zip(size, self.bias.shape, strict=True)]
         field = ndimage.zoom(self.bias, factors, order=1, mode="nearest", grid_mode=True)
         out = image * np.exp(field)[None]
         if self.blur:
             out = ndimage.gaussian_filter(out, (*[0.0] * (out.ndim - 2), self.blur, self.blur))
+        if self.thick and out.shape[-3] > 1:
+            out = ndimage.gaussian_filter1d(out, self.thick, axis=-3, mode="nearest")
         rng = np.random.default_rng(self.seed)
         draws = rng.standard_normal((2, *out.shape), dtype=np.float32) * self.noise
-        return np.asarray(np.hypot(out + draws[0], draws[1]), np.float32)  # Rician
+        if not self.rician:
+            return np.asarray(out + draws[0], np.float32)
+        return np.asarray(np.hypot(out + draws[0], draws[1]), np.float32)
+
+    def to_json(self) -> dict[str, Any]:
+        """All parameters."""
+        return {
+            "bias": self.bias.tolist(),
+            "blur": self.blur,
+            "thick": self.thick,
+            "noise": self.noise,
+            "rician": self.rician,
+            "seed": self.seed,
+        }
 
 
 def draw_scanner(rng: np.random.Generator, axes: int) -> Scanner:

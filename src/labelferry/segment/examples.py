@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from pathlib import Path
-from typing import Any, overload
+from typing import Any, Literal, overload
 from zipfile import BadZipFile
 
 import numpy as np
@@ -18,6 +18,9 @@ from labelferry.files import atomic_folder, hash_value, write_json
 from labelferry.io.nifti import read_image, read_labels
 from labelferry.organs import OrganSet
 from labelferry.segment.preprocess import preprocess_example
+from labelferry.segment.tissues import BEYOND, Composition, classify
+
+Randomise = Literal["none", "curves", "paint"]
 
 _LOCATIONS_PER_ORGAN = 10_000
 _HISTOGRAM_BINS = 256
@@ -37,8 +40,10 @@ class Example:
     """Organs that the label map speaks of; the others are merged with background in the loss."""
     weight: float = 1.0
     """Relative frequency in training."""
-    randomise: bool = False
-    """Whether random intensity curves may repaint the image (labelled CT)."""
+    randomise: Randomise = "none"
+    """Whether the image, a labelled CT, is seen through random intensity curves, or painted."""
+    window: tuple[float, float] = (-180.0, 260.0)
+    """The HU that are 0 and 1 in the image; read where it is painted."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,6 +63,10 @@ class Prepared:
     """Shares of 256 equal bins between the smallest and the largest value of channel 0."""
     range: tuple[float, float]
     """Smallest and largest value of channel 0."""
+    classes: NDArray[np.int16] | None = None
+    """(z, y, x): the class of each voxel of an image that is painted (see ``contrast``)."""
+    composition: Composition | None = None
+    """Shares and values of these classes."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -106,7 +115,10 @@ def load_examples(
     for n, example in enumerate(examples):
         if progress:
             progress(n, len(examples))
-        folder = cache / hash_value([example.id, [str(p.name) for p in example.channels]])[:16]
+        key: list[Any] = [example.id, [str(p.name) for p in example.channels]]
+        if example.randomise == "paint":
+            key.append([*example.window])
+        folder = cache / hash_value(key)[:16]
         if not (folder / _ARRAYS).exists():
             _preprocess(example, organs, plans, folder)
         folders.append(folder)
@@ -121,8 +133,9 @@ def load_examples(
 
 
 def _preprocess(example: Example, organs: OrganSet, plans: dict[str, Any], folder: Path) -> None:
-    images = [read_image(path).volume.array for path in example.channels]
-    channels = np.stack([_to_zyx(np.asarray(image, np.float32)) for image in images])
+    volumes = [read_image(path).volume for path in example.channels]
+    channels = np.stack([_to_zyx(np.asarray(v.array, np.float32)) for v in volumes])
+    spacing = volumes[0].grid.spacing
     labels = _to_zyx(read_labels(example.label, organs).array)
     if labels.shape != channels.shape[1:]:
         raise UserError(
@@ -152,8 +165,30 @@ def _preprocess(example: Example, organs: OrganSet, plans: dict[str, Any], folde
         arrays["histogram"] = counts / counts.sum()
         arrays["sizes"] = np.array(list(sizes.items()), np.int64).reshape(-1, 2)
         arrays["range"] = np.array([data[0].min(), data[0].max()], np.float64)
+        if example.randomise == "paint":
+            classes, composition = _classes(example, channels[0], data[0], seg, organs, spacing)
+            np.save(part / "classes.npy", classes)
+            arrays["composition"] = composition.to_array()
         np.savez(part / _ARRAYS, **arrays)
         write_json(part / "example.json", {"schema_version": 1, "id": example.id})
+
+
+def _classes(
+    example: Example,
+    plain: NDArray[np.float32],
+    data: NDArray[np.float32],
+    labels: NDArray[np.int16],
+    organs: OrganSet,
+    spacing: tuple[float, float, float],
+) -> tuple[NDArray[np.int16], Composition]:
+    """Classes of a normalised image ``data``, cut from ``plain``; ``spacing`` is (x, y, z)."""
+    # what was cut away is zero: these sums are those of the part that is left
+    mean = float(plain.sum(dtype=np.float64)) / data.size
+    power = float(np.square(plain, dtype=np.float64).sum()) / data.size
+    scale = mean, float(np.sqrt(max(power - mean**2, 0)))
+    unit = (data * scale[1] + scale[0]).astype(np.float32)
+    classes = classify(unit, labels, organs, example.window, (spacing[2], spacing[1], spacing[0]))
+    return classes, replace(Composition.measure(unit, classes, organs), scale=scale)
 
 
 def _map(example: Example, folder: Path) -> Prepared:
@@ -162,8 +197,11 @@ def _map(example: Example, folder: Path) -> Prepared:
             histogram, (low, high) = stored["histogram"], stored["range"]
             locations = {int(k): stored[k] for k in stored.files if k.isdecimal()}
             counts = {int(organ): int(size) for organ, size in stored["sizes"]}
+            painted = example.randomise == "paint"
+            composition = Composition.from_array(stored["composition"]) if painted else None
         data = np.load(folder / "data.npy", mmap_mode="r")
         labels = np.load(folder / "labels.npy", mmap_mode="r")
+        classes = np.load(folder / "classes.npy", mmap_mode="r") if painted else None
     except (ValueError, EOFError, BadZipFile) as error:
         raise UserError(
             "a cached training array is damaged",
@@ -172,7 +210,8 @@ def _map(example: Example, folder: Path) -> Prepared:
             seen=str(error),
             fix="delete this folder and run again",
         ) from error
-    return Prepared(example, data, labels, locations, counts, histogram, (float(low), float(high)))
+    span = float(low), float(high)
+    return Prepared(example, data, labels, locations, counts, histogram, span, classes, composition)
 
 
 def _to_zyx(array: NDArray[Any]) -> NDArray[Any]:
@@ -188,6 +227,8 @@ class Patch:
     labels: NDArray[np.int16]
     """(1, *size)."""
     source: Prepared
+    classes: NDArray[np.int16] | None = None
+    """Of an image that is painted: the class of each voxel, shaped as ``data``."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -255,23 +296,40 @@ class PatchSampler:
             low, high = max(start, 0), min(start + length, whole)
             inner.append(slice(low, high))
             outer.append(slice(low - start, high - start))
-        image = source.data[(slice(None), *inner)]
-        if len(self.size) == 2:
-            image = self._with_neighbours(source, inner)
-        data = np.zeros((image.shape[0], *size), np.float32)
+        data = self._lift(source.data, inner, outer, size, 0)
         labels = np.full((1, *size), -1, np.int16)
-        data[(slice(None), *outer)] = image
         labels[0][tuple(outer)] = source.labels[tuple(inner)]
+        classes = None
+        if source.classes is not None:
+            classes = self._lift(source.classes[None], inner, outer, size, BEYOND)
         if len(self.size) == 2:
-            data, labels = data[:, 0], labels[:, 0]
-        return Patch(data, labels, source)
+            labels = labels[:, 0]
+        return Patch(data, labels, source, classes)
 
-    def _with_neighbours(self, source: Prepared, inner: list[slice]) -> NDArray[np.float32]:
+    def _lift(
+        self,
+        whole: NDArray[Any],
+        inner: list[slice],
+        outer: list[slice],
+        size: tuple[int, ...],
+        beyond: int,
+    ) -> NDArray[Any]:
+        """The part ``inner`` of (c, z, y, x), at ``outer`` of a patch that is ``beyond`` elsewhere.
+
+        A 2-D patch has the slice's neighbours as channels: (c·(2·context+1), y, x).
+        """
+        flat = len(self.size) == 2
+        image = self._with_neighbours(whole, inner) if flat else whole[(slice(None), *inner)]
+        out = np.full((image.shape[0], *size), beyond, whole.dtype)
+        out[(slice(None), *outer)] = image
+        return out[:, 0] if flat else out
+
+    def _with_neighbours(self, whole: NDArray[Any], inner: list[slice]) -> NDArray[Any]:
         """One slice (c·(2·context+1), 1, y, x); the same order as ``preprocess.add_context``."""
-        depth = source.labels.shape[0]
+        depth = whole.shape[1]
         around = np.arange(-self.context, self.context + 1) + inner[0].start
         return np.concatenate(
-            [source.data[:, z : z + 1, inner[1], inner[2]] for z in np.clip(around, 0, depth - 1)]
+            [whole[:, z : z + 1, inner[1], inner[2]] for z in np.clip(around, 0, depth - 1)]
         )
 
 

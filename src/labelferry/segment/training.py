@@ -16,6 +16,7 @@ from typing import TypeVar
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
@@ -23,14 +24,16 @@ from labelferry.errors import UserError
 from labelferry.files import atomic_path
 from labelferry.segment.augment import Transform, apply, build_transforms
 from labelferry.segment.config import TrainConfig
+from labelferry.segment.contrast import Contrast, draw_contrast, paint
 from labelferry.segment.curves import draw_curve, draw_scanner, repaint
-from labelferry.segment.examples import PatchSampler, Prepared
+from labelferry.segment.examples import Patch, PatchSampler, Prepared
 from labelferry.segment.loss import PartialLoss
 from labelferry.translate.precision import autocast
 
 Progress = Callable[[int, int], None]
 Item = TypeVar("Item")
 log = logging.getLogger(__name__)
+_LOGGED_CONTRASTS = 50
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,15 +66,44 @@ class PatchDataset(Dataset[tuple[Tensor, list[Tensor], Tensor]]):
     def __getitem__(self, n: int) -> tuple[Tensor, list[Tensor], Tensor]:
         rng = np.random.default_rng((self.seed, n))
         patch = self.sampler.draw(rng)
-        data = patch.data
         source = patch.source
-        if source.example.randomise and rng.random() < self.config.curves_p:
-            scanner = draw_scanner(rng, data.ndim - 1)
-            data = repaint(data, source.range, source.histogram, draw_curve(rng), scanner)
+        data = self._randomised(patch, rng)
         image, targets = apply(self.transform, data, patch.labels, rng)
         annotated = torch.zeros(self.classes, dtype=torch.bool)
         annotated[[0, *sorted(source.example.annotated), *self.untaught]] = True
         return image, targets, annotated
+
+    def _randomised(self, patch: Patch, rng: np.random.Generator) -> NDArray[np.float32]:
+        source, data = patch.source, patch.data
+        how = source.example.randomise
+        if how == "curves" and rng.random() < self.config.curves_p:
+            scanner = draw_scanner(rng, data.ndim - 1)
+            return repaint(data, source.range, source.histogram, draw_curve(rng), scanner)
+        if how == "paint":
+            assert patch.classes is not None and source.composition is not None
+            return paint(data, patch.classes, source.composition, _contrast(patch, rng))
+        return data
+
+    def contrast(self, n: int) -> Contrast | None:
+        """What sample n is painted with; None where its image is not painted."""
+        rng = np.random.default_rng((self.seed, n))
+        patch = self.sampler.draw(rng)
+        return _contrast(patch, rng) if patch.source.example.randomise == "paint" else None
+
+
+def _contrast(patch: Patch, rng: np.random.Generator) -> Contrast:
+    assert patch.source.composition is not None
+    return draw_contrast(rng, len(patch.source.composition.share), patch.data.ndim - 1)
+
+
+def _log_contrasts(dataset: PatchDataset, config: TrainConfig, path: Path) -> None:
+    """Write the first contrasts, one line a sample; any other follows from the seed as well."""
+    samples = range(min(_LOGGED_CONTRASTS, config.iterations * config.batch))
+    drawn = {n: dataset.contrast(n) for n in samples}
+    lines = [json.dumps({"sample": n, **c.to_json()}) for n, c in drawn.items() if c is not None]
+    if lines:
+        with atomic_path(path) as part:
+            part.write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
 def collate(samples: Sequence[tuple[Tensor, list[Tensor], Tensor]]) -> Batch:
@@ -101,7 +133,8 @@ def fit(
     """Train ``network`` and return its weights (the averaged ones where asked for), on the CPU.
 
     Writes ``losses.jsonl`` (one line per epoch) and ``checkpoint.pt`` in ``folder`` and goes on
-    from there. Raises ``UserError`` when the loss is no longer a number.
+    from there; ``contrasts.jsonl`` shows the first contrasts of painted CT. Raises ``UserError``
+    when the loss is no longer a number.
     """
     where = torch.device(device)
     network = network.to(where)
@@ -111,6 +144,7 @@ def fit(
     dataset = PatchDataset(sampler, transform, config, classes=classes, seed=seed)
     sizes = _sizes(prepared) if config.rarity else {}
     loss = PartialLoss(classes, config, len(scales) if scales else 1, sizes).to(where)
+    _log_contrasts(dataset, config, folder / "contrasts.jsonl")
     state = TrainingState(network, config, folder)
     start = state.resume()
     last_save = time.monotonic()

@@ -8,7 +8,7 @@ from labelferry.pipeline.learn import learn_and_label
 from labelferry.pipeline.plausible import tell
 from labelferry.pipeline.prepared import prepared_cases
 from labelferry.pipeline.stage import Context, Stage, Summary
-from labelferry.segment.examples import Example
+from labelferry.segment.examples import Example, Randomise
 
 
 def run(context: Context) -> Summary:
@@ -30,18 +30,23 @@ def training_examples(context: Context) -> list[Example]:
     """The images that the mix asks for, each with the labels of its CT."""
     config = context.config.teach
     mix = config.mix
+    window = context.config.prepare.ct_window
     fakes = context.of("translate") / "fake"
     examples = []
     for case in prepared_cases(context.of("prepare"), "source"):
         real = Example(
-            f"{case.id}.ct", case.channels(config.space), case.file("label"), case.annotated
+            f"{case.id}.ct",
+            case.channels(config.space),
+            case.file("label"),
+            case.annotated,
+            window=window,
         )
         if mix.ct:
             examples.append(replace(real, weight=mix.ct))
-        if mix.curves:
-            examples.append(
-                replace(real, id=f"{case.id}.curves", weight=mix.curves, randomise=True)
-            )
+        kinds: tuple[tuple[Randomise, float], ...] = ("curves", mix.curves), ("paint", mix.paint)
+        for kind, share in kinds:
+            if share:
+                examples.append(replace(real, id=f"{case.id}.{kind}", weight=share, randomise=kind))
         fake = fakes / f"{case.id}.nii.gz"
         if mix.fake and fake.exists():
             examples.append(replace(real, id=f"{case.id}.fake", channels=(fake,), weight=mix.fake))
