@@ -60,3 +60,12 @@ class TranslateConfig(BaseModel):
     """Steps between two checkpoints: what a kill can cost."""
     amp: Literal["auto", "bf16", "fp32"] = "auto"
     """Mixed precision: bfloat16 where the device is made for it, always, or never."""
+    samples_every: int = Field(5000, ge=0)
+    """Steps between two pictures of the same six slices; one more at the end; 0: none."""
+    stop_window: int = Field(0, ge=0)
+    """Early stop: steps over which the cycle loss (eq. 2) is averaged; 0: all ``iterations`` are
+    made, as in the paper (ours)."""
+    stop_patience: int = Field(5, ge=1)
+    """Early stop: windows in a row without a gain, after which training ends."""
+    stop_gain: float = Field(0.01, ge=0, lt=1)
+    """Early stop: share of the least average so far by which a window must be lower to gain."""

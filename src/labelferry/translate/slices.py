@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from labelferry.errors import UserError
-from labelferry.io.nifti import read_image
+from labelferry.io.nifti import read_image, stem
 
 _LEAST_RANGE = 0.02
 
@@ -25,6 +25,8 @@ class Slices:
     """All pixels one after another; in an unnamed file, so that any number of cases fits."""
     cases: tuple[tuple[tuple[int, tuple[int, int]], ...], ...] = field(repr=False)
     """For each case its slices: first pixel in ``values``, and shape."""
+    places: tuple[tuple[str, tuple[int, ...]], ...] = field(repr=False)
+    """For each case its name, and the indices along z of its slices."""
 
     @property
     def largest(self) -> tuple[int, int]:
@@ -34,9 +36,16 @@ class Slices:
 
     def draw(self, rng: np.random.Generator, size: tuple[int, int]) -> NDArray[np.float32]:
         """A random slice of a random case, cropped or padded to ``size`` (y, x)."""
-        case = self.cases[int(rng.integers(len(self.cases)))]
-        start, shape = case[int(rng.integers(len(case)))]
-        image = self.values[start : start + shape[0] * shape[1]].reshape(shape)
+        return self.draw_named(rng, size)[0]
+
+    def draw_named(
+        self, rng: np.random.Generator, size: tuple[int, int]
+    ) -> tuple[NDArray[np.float32], str]:
+        """The same slice, and what it is in words: its case and its index along z."""
+        case = int(rng.integers(len(self.cases)))
+        number = int(rng.integers(len(self.cases[case])))
+        image: NDArray[Any] = self.slice(case, number)
+        shape = image.shape
         for axis in (0, 1):
             spare = shape[axis] - size[axis]
             first = int(rng.integers(spare + 1)) if spare > 0 else 0
@@ -45,41 +54,54 @@ class Slices:
                 if axis == 0
                 else image[:, first : first + size[axis]]
             )
-        return pad_to(image.astype(np.float32), size)
+        name, levels = self.places[case]
+        return pad_to(image.astype(np.float32), size), f"{name} slice {levels[number]}"
+
+    def slice(self, case: int, number: int) -> NDArray[np.float16]:
+        """One slice (y, x) as it is."""
+        start, shape = self.cases[case][number]
+        return self.values[start : start + shape[0] * shape[1]].reshape(shape)
 
 
-def gather(paths: Sequence[Path], side: str, folder: Path) -> Slices:
+def gather(
+    paths: Sequence[Path], side: str, folder: Path, names: Sequence[str] | None = None
+) -> Slices:
     """Read the usable axial slices of prepared images (x, y, z) in [0, 1].
 
-    ``side`` (source or target) is for messages; ``folder`` holds the unnamed file. Raises
-    ``UserError`` where there is no image, and for one without any usable slice.
+    ``side`` (source or target) and ``names`` (of the cases; the files' own where there are none)
+    are for messages; ``folder`` holds the unnamed file. Raises ``UserError`` where there is no
+    image, and for one without any usable slice.
     """
     if not paths:
         raise UserError(f"no {side} image to learn the translation from", fix="check the cohort")
-    cases = []
+    names = [stem(path) for path in paths] if names is None else names
+    cases, places = [], []
     count = 0
     with tempfile.TemporaryFile(dir=folder) as stream:
-        for path in paths:
+        for path, name in zip(paths, names, strict=True):
             array = read_image(path).volume.array
-            found = []
+            found, levels = [], []
             for z in range(array.shape[2]):
                 image = array[:, :, z].T
                 if not is_usable(image):
                     continue
                 stream.write(np.ascontiguousarray(image, np.float16).tobytes())
                 found.append((count, (image.shape[0], image.shape[1])))
+                levels.append(z)
                 count += image.size
             if not found:
                 raise UserError(
                     f"the {side} image has no usable slice",
+                    case=name,
                     path=path,
                     seen="every axial slice is constant",
                     fix="leave this case out",
                 )
             cases.append(tuple(found))
+            places.append((name, tuple(levels)))
         stream.flush()
         values: NDArray[np.float16] = np.memmap(stream, np.float16, mode="r", shape=(count,))
-    return Slices(values, tuple(cases))
+    return Slices(values, tuple(cases), tuple(places))
 
 
 def is_usable(image: NDArray[Any]) -> bool:

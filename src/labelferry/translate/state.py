@@ -21,6 +21,7 @@ _LOG = logging.getLogger(__name__)
 SCHEMA = 1
 CHECKPOINT = "checkpoint.pt"
 LOSSES = "losses.jsonl"
+_NOT_DECISIVE = {"enabled", "space", "checkpoint_every", "samples_every"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,7 +63,7 @@ def signature(
     source: Sequence[Path], target: Sequence[Path], config: TranslateConfig, seed: int
 ) -> str:
     """A hash of all that decides the result: a checkpoint of another signature is not used."""
-    settings = config.model_dump(mode="json", exclude={"enabled", "space", "checkpoint_every"})
+    settings = config.model_dump(mode="json", exclude=_NOT_DECISIVE)
     images = [[hash_file(path) for path in paths] for paths in (source, target)]
     return hash_value({"settings": settings, "images": images, "seed": seed})
 
@@ -107,6 +108,13 @@ def restore(folder: Path, state: State, sign: str) -> int:
     return done
 
 
+def is_finite(state: State) -> bool:
+    """Whether every weight of the networks is a number."""
+    networks = (part for part in state.parts.values() if isinstance(part, nn.Module))
+    values = (value for network in networks for value in network.parameters())
+    return all(bool(torch.isfinite(value).all()) for value in values)
+
+
 def remove(folder: Path) -> None:
     """Remove the checkpoint of a finished training."""
     (folder / CHECKPOINT).unlink(missing_ok=True)
@@ -118,6 +126,8 @@ class Losses:
     def __init__(self, folder: Path, done: int) -> None:
         path = folder / LOSSES
         kept = path.read_bytes().splitlines(keepends=True)[:done] if path.exists() else []
+        self.cycles: list[float] = [json.loads(line)["cyc"] for line in kept]
+        """The cycle loss of every step so far."""
         with atomic_path(path) as part:
             part.write_bytes(b"".join(kept))
         self._stream = path.open("a", encoding="utf-8", newline="\n")
@@ -125,6 +135,7 @@ class Losses:
     def write(self, step: int, values: dict[str, float]) -> None:
         """Add the line of one step."""
         self._stream.write(json.dumps({"step": step} | values) + "\n")
+        self.cycles.append(values["cyc"])
 
     def flush(self) -> None:
         """Hand what was written to the operating system."""

@@ -7,7 +7,6 @@ those of the log: ``gan_t``, ``gan_s``, ``cyc``, ``identity``, ``d_t``, ``d_s``.
 from __future__ import annotations
 
 import copy
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,17 +15,17 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from labelferry.errors import UserError
 from labelferry.translate import losses, pool
 from labelferry.translate import state as states
 from labelferry.translate.apply import Architecture, save_translator
+from labelferry.translate.checks import Rngs, check_losses, check_weights, draws_of
 from labelferry.translate.config import TranslateConfig
 from labelferry.translate.networks import MULTIPLE, Discriminator, Generator, build
 from labelferry.translate.precision import autocast
+from labelferry.translate.samples import write_samples
 from labelferry.translate.slices import Slices, gather, rounded_up
 from labelferry.translate.state import State
-
-Rngs = Sequence[np.random.Generator]
+from labelferry.translate.stopping import is_over
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,35 +60,50 @@ def train(
     *,
     seed: int,
     device: str,
+    names: tuple[Sequence[str], Sequence[str]] | None = None,
+    samples: Path | None = None,
     progress: Callable[[int, int], None] | None = None,
-) -> None:
+) -> int:
     """Train on prepared images (x, y, z) in [0, 1] and write the translators into ``folder``.
 
     Writes ``translator.safetensors``, ``translator.json`` and ``losses.jsonl``. After a kill, the
     same call goes on from ``checkpoint.pt`` and ends as if nothing had happened, bit by bit on a
     CPU with the same number of threads. No global random state is read or changed.
-    ``progress(done, total)`` is called after every step. Raises ``UserError`` where a side has no
-    image, an image has no usable slice, or a loss is not finite.
+    ``names`` of the cases of both sides are for messages; pictures (``config.samples_every``) go
+    into the folder ``samples``, where there is one. ``progress(done, total)`` is called after
+    every step. Returns the number of steps, less than ``config.iterations`` where training has
+    ended early. Raises ``UserError`` where a side has no image, an image has no usable slice, or a
+    loss or a weight is not finite: the last checkpoint then holds the last good state.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    sides = gather(source, "source", folder), gather(target, "target", folder)
+    called = names or (None, None)
+    sides = (
+        gather(source, "source", folder, called[0]),
+        gather(target, "target", folder, called[1]),
+    )
     state = start(config, seed, torch.device(device))
     size = slice_size(sides, config, state.d_t.smallest)
     sign = states.signature(source, target, config, seed)
     first = states.restore(folder, state, sign)
+    done = first
     with states.Losses(folder, first) as log:
-        for step in range(first, config.iterations):
-            samples = range(step * config.batch, (step + 1) * config.batch)
-            rngs = [np.random.default_rng((seed, sample)) for sample in samples]
-            log.write(step, one_step(state, sides, size, config, step, rngs))
-            done = step + 1
-            if done % config.checkpoint_every == 0 or done == config.iterations:
+        while done < config.iterations and not is_over(log.cycles, config):
+            found = one_step(state, sides, size, config, done, draws_of(seed, done, config))
+            check_losses(found, sides, size, config, seed, done)
+            log.write(done, found)
+            done += 1
+            over = done == config.iterations or is_over(log.cycles, config)
+            if over or done % config.checkpoint_every == 0:
+                check_weights(state, sides, size, config, seed, done - 1)
                 log.flush()
                 states.save(folder, state, done, sign)
+            if samples and config.samples_every and (over or done % config.samples_every == 0):
+                write_samples(samples, state, sides, size, config, done)
             if progress is not None:
                 progress(done, config.iterations)
     save_translator(folder, state.average or state.to_target, state.to_source, config)
     states.remove(folder)
+    return done
 
 
 def start(config: TranslateConfig, seed: int, device: torch.device) -> State:
@@ -147,14 +161,7 @@ def one_step(
     state.optimizer_d.zero_grad()
 
     values = torch.stack(list(found.values())).tolist()  # one wait for the device, not six
-    by_name = dict(zip(found, values, strict=True))
-    if not all(math.isfinite(value) for value in values):
-        raise UserError(
-            f"a loss of the translation is not finite at iteration {step}",
-            seen=by_name,
-            fix="lower learning_rate, or set amp to fp32; the last checkpoint is kept",
-        )
-    return by_name
+    return dict(zip(found, values, strict=True))
 
 
 def forward(state: State, source: Tensor, target: Tensor, config: TranslateConfig) -> Made:
