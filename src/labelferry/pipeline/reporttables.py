@@ -30,6 +30,7 @@ from labelferry.report.data import (
 from labelferry.report.names import CaseNames
 from labelferry.report.tables import mean
 from labelferry.report.words import count
+from labelferry.translate.verdict import AUDIT_FILE, fakes_left_out
 
 # medians of z: true labels of the source lie near 1.5; see docs/explanation/trust.md
 _GOOD, _POOR = 2.0, 3.5
@@ -138,7 +139,10 @@ def output_rows(run: Path, manifests: Mapping[str, Manifest]) -> tuple[InputRow,
         folder = next((f for f in folders if (run / f).is_dir()), None)
         if folder is not None:
             made = sum(not p.name.startswith(".") for p in (run / folder).glob("*.nii.gz"))
-            rows.append(InputRow(name, str(made), f"stage {folder.split('/')[0]}"))
+            detail = f"stage {folder.split('/')[0]}"
+            if name == "fake MRI":
+                detail += _audit_words(manifests)
+            rows.append(InputRow(name, str(made), detail))
     models = [
         f"{kind} ({stage})"
         for kind, stage in (("teacher", "teach"), ("refined", "refine"), ("small", "distil"))
@@ -147,6 +151,16 @@ def output_rows(run: Path, manifests: Mapping[str, Manifest]) -> tuple[InputRow,
     if models:
         rows.append(InputRow("models", str(len(models)), ", ".join(models)))
     return tuple(rows)
+
+
+def _audit_words(manifests: Mapping[str, Manifest]) -> str:
+    summary = manifests["translate"].summary if "translate" in manifests else {}
+    words = ""
+    if summary.get("agreement") is not None:
+        words += f"; agreement with what the CT predicts {summary['agreement']:.2f}"
+    if summary.get("flicker") is not None:
+        words += f"; steps from slice to slice {summary['flicker']:.2f} times the CT's"
+    return words
 
 
 def problem_rows(
@@ -166,6 +180,11 @@ def problem_rows(
         if whole or organs:
             detail = f"{count(whole, 'whole case')} of {len(decisions)}"
             rows.append(InputRow("organ labels left out", str(organs), f"and {detail}"))
+    unfit = _left_out(manifests)
+    if unfit:
+        rows.append(
+            InputRow("fake MRI left out", str(len(unfit)), "they do not keep the CT's anatomy")
+        )
     missing = (
         manifests["prepare"].summary.get("missing_organs", []) if "prepare" in manifests else []
     )
@@ -177,6 +196,11 @@ def problem_rows(
     if evaluation is not None and evaluation.refused:
         rows.append(InputRow("files refused", str(len(evaluation.refused)), "see the warnings"))
     return tuple(rows)
+
+
+def _left_out(manifests: Mapping[str, Manifest]) -> Sequence[str]:
+    """Cases whose fake does not teach."""
+    return manifests["translate"].summary.get("left_out", ()) if "translate" in manifests else ()
 
 
 def score_tables(evaluation: Evaluation, names: CaseNames) -> Scores:
@@ -254,6 +278,10 @@ def rejected_rows(
         for name, manifest in manifests.items()
         for case, reason in manifest.failed.items()
     ]
+    unfit = fakes_left_out(run / "translate" / AUDIT_FILE) if _left_out(manifests) else {}
+    for case, reason in unfit.items():
+        told = f"fake MRI left out of teaching: {names.scrub(reason)}"
+        rows.append(Rejected(names.of(case, source=True), None, told))
     path = run / "refine" / "selection.json"
     if path.exists():
         for decision in read_json(path, schema=1)["cases"]:
@@ -296,6 +324,8 @@ def warning_texts(
         for case, texts in summary.get("notes", {}).items()
         for text in texts
     ]
+    if "translate" in manifests:
+        notes += [names.scrub(text) for text in manifests["translate"].summary.get("notes", ())]
     if evaluation is not None:
         notes += [f"{names.of(c)}: no prediction; it counts 0." for c in evaluation.missing]
         notes += [f"{names.of(c)}: {names.scrub(t)}" for c, t in evaluation.refused.items()]

@@ -7,6 +7,31 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 
+class AuditConfig(BaseModel):
+    """Whether a fake keeps the anatomy of its CT; ours, measured by ``benchmarks/audit.py``."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    enabled: bool = True
+    """Judge every fake, and leave those that fail out of teaching."""
+    z_structure: float = Field(4.0, gt=0)
+    """Largest robust z by which an organ agrees less with its CT than the same organ does in the
+    other fakes of the run (from six fakes on); no unit."""
+    z_displacement: float = Field(6.0, gt=0)
+    """Largest robust z by which an organ is displaced more; no unit."""
+    least_agreement: float = Field(0.3, ge=-1, lt=1)
+    """Least correlation of the edges in and round an organ with those that the CT predicts; no
+    unit."""
+    most_displacement: float = Field(2.0, gt=0)
+    """Largest displacement of an organ's part in mm, times the share of the unexplained that it
+    explains (0 to 1)."""
+    most_left_out: float = Field(0.5, ge=0, le=1)
+    """Largest share of the fakes that may be left out."""
+    flicker: float = Field(0.7, gt=0)
+    """A slice is named where its style differs from that of both neighbours by so many times the
+    usual step from slice to slice of the source; 0 is the same style."""
+
+
 class TranslateConfig(BaseModel):
     """A CycleGAN on axial slices. Where the paper gives no number, it is CycleGAN's own."""
 
@@ -69,3 +94,5 @@ class TranslateConfig(BaseModel):
     """Early stop: windows in a row without a gain, after which training ends."""
     stop_gain: float = Field(0.01, ge=0, lt=1)
     """Early stop: share of the least average so far by which a window must be lower to gain."""
+    audit: AuditConfig = AuditConfig()
+    """Does each fake keep the anatomy?"""

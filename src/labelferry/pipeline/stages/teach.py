@@ -9,6 +9,7 @@ from labelferry.pipeline.plausible import tell
 from labelferry.pipeline.prepared import prepared_cases
 from labelferry.pipeline.stage import Context, Stage, Summary
 from labelferry.segment.examples import Example, Randomise
+from labelferry.translate.verdict import AUDIT_FILE, fakes_left_out
 
 
 def run(context: Context) -> Summary:
@@ -32,6 +33,7 @@ def training_examples(context: Context) -> list[Example]:
     mix = config.mix
     window = context.config.prepare.ct_window
     fakes = context.of("translate") / "fake"
+    left_out = fakes_left_out(context.of("translate") / AUDIT_FILE)
     examples = []
     for case in prepared_cases(context.of("prepare"), "source"):
         real = Example(
@@ -48,7 +50,7 @@ def training_examples(context: Context) -> list[Example]:
             if share:
                 examples.append(replace(real, id=f"{case.id}.{kind}", weight=share, randomise=kind))
         fake = fakes / f"{case.id}.nii.gz"
-        if mix.fake and fake.exists():
+        if mix.fake and fake.exists() and case.id not in left_out:
             examples.append(replace(real, id=f"{case.id}.fake", channels=(fake,), weight=mix.fake))
     return examples
 
