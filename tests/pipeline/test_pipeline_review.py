@@ -260,6 +260,15 @@ def test_repainted_images_need_their_own_normalisation():
         load_config("paper", "demo", ["distil.source_share=0.3"])
 
 
+@pytest.mark.parametrize("stage", ["teach", "refine", "distil"])
+def test_a_share_of_curves_that_would_see_none_is_told(stage):
+    with pytest.raises(UserError, match="curves_p = 0"):
+        load_config("default", "demo", [f"{stage}.train.curves_p=0"])
+    without = ["teach.mix.curves=0", "refine.source_share=0", "distil.source_kind='paint'"]
+    off = [f"{name}.train.curves_p=0" for name in ("teach", "refine", "distil")]
+    load_config("default", "demo", [*without, *off])
+
+
 def test_preset_of_an_editor_that_writes_a_mark(tmp_path):
     path = tmp_path / "mine.toml"
     path.write_text("seed = 3\n", encoding="utf-8-sig")

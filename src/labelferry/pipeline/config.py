@@ -22,6 +22,7 @@ from labelferry.segment.config import NetworkConfig, Space, TrainConfig
 from labelferry.translate.config import TranslateConfig
 
 _NOT_WITH_DATASET = "scales each repainted image by its own mean and SD: use normalisation 'image'"
+_NO_CURVES = "sees no curve with train.curves_p = 0: set it above 0"
 
 
 class _Section(BaseModel):
@@ -75,6 +76,8 @@ class TeachConfig(_Section):
                 raise ValueError(f"mix.{share} repaints plain images: use space 'plain'")
             if self.normalisation == "dataset":
                 raise ValueError(f"mix.{share} {_NOT_WITH_DATASET}")
+        if self.mix.curves and not self.train.curves_p:
+            raise ValueError(f"mix.curves {_NO_CURVES}")
         return self
 
 
@@ -100,6 +103,8 @@ class StudentConfig(_Section):
             raise ValueError("source_share repaints plain CT: use space 'plain'")
         if self.normalisation == "dataset" and self.source_share:
             raise ValueError(f"source_share {_NOT_WITH_DATASET}")
+        if self.source_share and self.source_kind == "curves" and not self.train.curves_p:
+            raise ValueError(f"source_share {_NO_CURVES}")
         return self
 
 
