@@ -415,7 +415,8 @@ class StopInTraining:
 
 def test_a_teacher_of_painted_ct_is_the_same_twice_and_after_a_kill(cohort, tiny, tmp_path):
     mix = "teach.mix={ct=0.2, curves=0.2, paint=0.6, fake=0.0}"
-    given = {"preset": "only-ct", "size": "demo", "until": "teach", "overrides": [*tiny, mix]}
+    overrides = [*tiny, mix, "teach.train.curves_p=1.0"]
+    given = {"preset": "only-ct", "size": "demo", "until": "teach", "overrides": overrides}
     folders = cohort / "source", cohort / "target"
     labelferry.adapt(tmp_path / "whole", *folders, **given)
     with pytest.raises(StoppedError):
