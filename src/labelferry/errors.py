@@ -60,6 +60,12 @@ class UserError(Exception):
         about = self.seen, self.allowed, self.fix
         return _rebuild(type(self), self.what, case, path, *about)
 
+    def without_path(self, *, case: bool = True) -> str:
+        """The message for files that others read (manifests, logs, reports, tables of failures):
+        the folders of an original path may name a patient. ``case``: say that too."""
+        text = self.at(None, self.case if case else None).message()
+        return text if self.path is None else text.replace(str(self.path), self.path.name)
+
     def __reduce__(self) -> tuple[object, ...]:
         # keyword-only arguments survive the way back from a worker process
         return (

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -293,6 +293,15 @@ SCHEMES: Mapping[str, LabelScheme] = {
 """Numberings that convert to ours: AMOS, BTCV, CHAOS (MRI), TotalSegmentator (version 2)."""
 
 
+_IMAGE_LIKE = 50
+"""So many unexpected values are no label map."""
+
+
+def like_an_image(unknown: Sequence[int]) -> str | None:
+    """What so many unexpected values of a label map say, if anything."""
+    return "this looks like an image, not a label map" if len(unknown) > _IMAGE_LIKE else None
+
+
 def convert_labels(
     labels: NDArray[np.integer], scheme: str | LabelScheme, organs: OrganSet = FLARE
 ) -> NDArray[np.uint8]:
@@ -314,7 +323,7 @@ def convert_labels(
             f"label values that {scheme.name} does not define",
             seen=", ".join(str(v) for v in unknown[:20]) + more,
             allowed=f"0 and {len(known)} values from {min(known)} to {max(known)}",
-            fix="this looks like an image, not a label map" if len(unknown) > 50 else None,
+            fix=like_an_image(unknown),
         )
     by_name = {organ.name: organ.id for organ in organs}
     out = np.zeros(labels.shape, np.uint8)

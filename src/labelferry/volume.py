@@ -20,6 +20,8 @@ from labelferry.errors import UserError
 
 V = TypeVar("V", bound="Volume")
 Order = Literal["nearest", "linear", "cubic"]
+LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
+"""From the world of DICOM and ITK to that of NIfTI, which is ours."""
 _SPLINE: dict[str, int] = {"nearest": 0, "linear": 1, "cubic": 3}
 
 

@@ -8,11 +8,10 @@ from hard_scene import labels, line_of, mr, save
 
 from labelferry.io.nifti import write_volume
 from labelferry.organs import FLARE
-from labelferry.pipeline.plausible import contradicted
+from labelferry.pipeline.plausible import judge
 from labelferry.pipeline.prepared import PreparedCase
 from labelferry.predict.predictor import Model
 from labelferry.prior.learn import learn_prior
-from labelferry.prior.plausibility import plausibility
 from labelferry.volume import Grid, Segmentation
 
 TURNS = {
@@ -44,7 +43,8 @@ def test_pseudo_labels_name_it(tmp_path):
     grid = Grid(labels().shape, np.diag([10.0, 10, 10, 1]))
     good = Segmentation(labels(), grid)
     prior = learn_prior([(good, good.held)] * 3, FLARE)
-    cases, judged = [], {}
+    cases: list[PreparedCase] = []
+    said: list[str] = []
     odd = labels()[::-1].copy()
     odd[(odd > 0) & (odd < 10)] = 0  # nothing but organs of a size that nobody has
     odd[::4, ::4, ::4] = 3
@@ -55,9 +55,9 @@ def test_pseudo_labels_name_it(tmp_path):
     ):
         made = Segmentation(array, grid)
         write_volume(tmp_path / f"{name}.nii.gz", made)
-        judged[name] = plausibility(made, prior)
         about = ("target", name, "T1", "T1", frozenset())
         cases.append(PreparedCase(name, *about, tmp_path / name))
-    (text,) = contradicted(cases, tmp_path, judged, FLARE)
+    assert set(judge(cases, tmp_path, prior, FLARE, said.append)) == {"good", "mirrored", "noise"}
+    (text,) = said
     assert text.startswith("mirrored: by the header, the liver lies left of the")
     assert "left and right are swapped" in text

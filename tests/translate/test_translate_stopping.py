@@ -8,26 +8,14 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from translate_small import SMALL
 
 from labelferry.errors import UserError
 from labelferry.translate import training
-from labelferry.translate.config import TranslateConfig
 from labelferry.translate.stopping import is_over
 from labelferry.translate.training import train
 
 Write = Callable[[str, tuple[int, int, int], bool], Path]
-SMALL = TranslateConfig(
-    stem="subpixel",
-    channels=4,
-    blocks=1,
-    discriminator_channels=4,
-    pool=3,
-    iterations=12,
-    batch=2,
-    crop=(32, 32),
-    checkpoint_every=3,
-    learning_rate=1e-3,
-)
 
 
 @pytest.fixture

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from translate_small import SMALL as SMALLEST
 
 from labelferry.errors import UserError
 from labelferry.io.nifti import read_image
@@ -19,19 +20,7 @@ from labelferry.translate.config import TranslateConfig
 from labelferry.translate.training import rate, train
 
 Write = Callable[[str, tuple[int, int, int], bool], Path]
-SMALL = TranslateConfig(
-    stem="subpixel",
-    channels=4,
-    blocks=1,
-    discriminator_channels=4,
-    pool=3,
-    iterations=12,
-    batch=2,
-    crop=(32, 32),
-    average=0.9,
-    checkpoint_every=3,
-    learning_rate=1e-3,
-)
+SMALL = SMALLEST.model_copy(update={"average": 0.9})
 
 
 class KillError(Exception):

@@ -46,14 +46,12 @@ def run(tokens: Sequence[str]) -> int:
         return 130
     except BrokenPipeError:
         return EXIT_DONE
-    except OSError as error:
-        if error.errno not in _FULL:
-            error_console().print(_leave_traceback(), style="red", markup=False)
-            return EXIT_FAULT
-        text = "error: the disk is full, or your quota is: what was finished is whole; make room "
-        error_console().print(f"{text}and run the same command again", style="red", markup=False)
-        return EXIT_INPUT
-    except Exception:
+    except Exception as error:
+        if isinstance(error, OSError) and error.errno in _FULL:
+            text = "error: the disk is full, or your quota is: what was finished is whole; make "
+            text += "room and run the same command again"
+            error_console().print(text, style="red", markup=False)
+            return EXIT_INPUT
         error_console().print(_leave_traceback(), style="red", markup=False)
         return EXIT_FAULT
     return result if isinstance(result, int) else EXIT_DONE

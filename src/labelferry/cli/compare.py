@@ -88,8 +88,8 @@ def _print(found: Compared) -> None:
     from rich.table import Table
 
     from labelferry.cli.console import console, error_console
-    from labelferry.cli.evaluate import count
     from labelferry.evaluate.results import ALL
+    from labelferry.report.words import count
 
     for name, cases in (("A", found.only_a), ("B", found.only_b)):
         for case in cases:

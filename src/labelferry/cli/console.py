@@ -16,7 +16,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-_AMPLE = 1000
+_AMPLE = 10_000
 """Columns of what is no terminal: a table takes what it needs, and nothing in it is cut."""
 
 

@@ -13,7 +13,6 @@ from labelferry.cli.dataimport import import_
 from labelferry.cli.notes import print_notes
 
 if TYPE_CHECKING:
-    from rich.console import Console
     from rich.table import Table
 
     from labelferry.cases import Case
@@ -112,7 +111,7 @@ def _check_path(
         )
     out.print(_summary(path, taken, checked), markup=False, style="bold")
     if len(checked.cohort):
-        _print_table(out, _table(checked))
+        out.print(_table(checked), soft_wrap=False)  # a terminal folds long cells
     print_notes(out, (*checked.refused, *checked.notes))
     return len(checked.cohort), len(checked.refused), to_json(path, taken, checked)
 
@@ -131,28 +130,16 @@ def _mapped(
 
 
 def _summary(path: Path, role: str, checked: CheckedCohort) -> str:
+    from labelferry.report.words import count
+
     cohort = checked.cohort
-    text = f"{path} ({role}): {_count(len(cohort), 'usable case')} of "
-    text += _count(len(cohort.patients), "patient")
+    text = f"{path} ({role}): {count(len(cohort), 'usable case')} of "
+    text += count(len(cohort.patients), "patient")
     domains = Counter(case.domain for case in cohort)
     if domains:
         text += " (" + ", ".join(f"{n} {name}" for name, n in sorted(domains.items())) + ")"
     warnings = sum(note.severity == "warning" for note in checked.notes)
-    return f"{text}; {len(checked.refused)} refused, {_count(warnings, 'warning')}"
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}" + ("" if number == 1 else "s")
-
-
-def _print_table(out: Console, table: Table) -> None:
-    """A terminal folds long cells; a pipe or a file gets every row on one line."""
-    from rich.measure import Measurement
-
-    if not out.is_terminal:
-        options = out.options.update(max_width=10_000)
-        out.width = max(out.width, Measurement.get(out, options, table).maximum)
-    out.print(table, soft_wrap=False)
+    return f"{text}; {len(checked.refused)} refused, {count(warnings, 'warning')}"
 
 
 def _table(checked: CheckedCohort) -> Table:

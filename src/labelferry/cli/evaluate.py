@@ -102,6 +102,7 @@ def print_scores(evaluation: Evaluation) -> None:
     from rich.table import Table
 
     from labelferry.cli.console import console
+    from labelferry.report.words import count
 
     print_warnings(evaluation)
     table = Table("organ", box=box.SIMPLE, show_edge=False)
@@ -138,11 +139,6 @@ def print_warnings(evaluation: Evaluation, which: str = "") -> None:
     for case in evaluation.extra:
         text = f"{which}extra: {case}: a prediction without ground truth; not scored"
         warn.print(text, style="yellow", markup=False)
-
-
-def count(number: int, word: str) -> str:
-    """A number with its word, such as ``2 cases``."""
-    return f"{number} {word}" if number == 1 else f"{number} {word}s"
 
 
 def _number(value: float | None, decimals: int = 3) -> str:

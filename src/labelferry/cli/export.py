@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+
+from labelferry.predict.config import Format
 
 
-def export(model: Path, output: Path, *, format: Literal["bundle", "nnunet"] = "bundle") -> None:
+def export(model: Path, output: Path, *, format: Format = "bundle") -> None:
     """Export the model of a run as one file, or for nnU-Net.
 
     Parameters

@@ -92,7 +92,7 @@ def evaluate(
         progress(len(chosen), len(chosen))
     if refused and len(missing) == len(cases):
         raise next(iter(refused.values()))
-    reasons = {case: _without_path(error) for case, error in refused.items()}
+    reasons = {case: error.without_path(case=False) for case, error in refused.items()}
     extra: tuple[str, ...] = ()
     if not truth.is_file():
         extra = tuple(sorted({*predictions, *twins} - {*truths, *unclear}))
@@ -122,13 +122,6 @@ def _choose(
             allowed=_few(chosen or truths),
         )
     return chosen
-
-
-def _without_path(error: UserError) -> str:
-    """The reason as it may stand in a file: folders can bear a patient's name."""
-    text = error.at(None).message()
-    assert error.path is not None
-    return text.replace(str(error.path), error.path.name)
 
 
 def _few(names: Iterable[str]) -> str:

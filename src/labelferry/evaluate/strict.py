@@ -7,7 +7,7 @@ from pathlib import Path
 from labelferry.errors import UserError
 from labelferry.evaluate.scores import Score
 from labelferry.evaluate.scoring import Pair, Protocol, pairs, volumes
-from labelferry.io.nifti import is_oriented, read_labels
+from labelferry.io.nifti import check_both_oriented, is_oriented, read_labels
 from labelferry.organs import OrganSet
 from labelferry.volume import Grid, Segmentation, canonical_grid, reorient
 
@@ -90,13 +90,8 @@ def _read_prediction(path: Path, truth: Grid, organs: OrganSet) -> Segmentation:
 
 def _check_headers(prediction: Path, truth: Path) -> None:
     """Where one of the two has no orientation, its left side could be the other's right one."""
-    known = is_oriented(prediction), is_oriented(truth)
-    if known[0] != known[1]:
-        bare, other = ("truth", "prediction") if known[0] else ("prediction", "truth")
-        raise UserError(
-            f"the {bare} has no orientation (sform and qform codes are 0), but the {other} has",
-            fix="write both with the header of their image",
-        )
+    known = {"prediction": is_oriented(prediction), "truth": is_oriented(truth)}
+    check_both_oriented(known, "write both with the header of their image")
 
 
 strict = Protocol("strict", score, read_labels, _read_prediction, check_headers=_check_headers)

@@ -7,11 +7,15 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 
-import nibabel
-
 from labelferry.cases import Case, Cohort
 from labelferry.errors import UserError
-from labelferry.io.nifti import Image, has_orientation, read_image, read_label_file
+from labelferry.io.nifti import (
+    Image,
+    check_both_oriented,
+    has_orientation,
+    read_image,
+    read_label_file,
+)
 from labelferry.io.notes import Discovery, Note, note_of
 from labelferry.io.remarks import header_notes, image_notes, note_on
 from labelferry.io.sides import Point, centroids, contradictions, voxel_counts
@@ -136,7 +140,8 @@ def inspect(case: Case, organs: OrganSet) -> Inspected:
         said = {note.text.replace(case.image.name, case.label.name) for note in notes}
         notes += [note for note in own if note.text not in said]
         if image is not None:
-            _check_orientations(header, image.header)
+            known = {"image": has_orientation(image.header), "label map": has_orientation(header)}
+            check_both_oriented(known, "export the {bare} with the geometry of the {other}")
             check_label_place(labels.grid, image.volume.grid)
         places = centroids(labels, organs)
         notes += _of_labels(case, labels, organs)
@@ -189,18 +194,6 @@ def check_label_place(label: Grid, image: Grid) -> None:
             seen=f"label origin {_origin(mine)}",
             allowed=f"image origin {_origin(theirs)}",
             fix="export the label map with the image's geometry",
-        )
-
-
-def _check_orientations(label: nibabel.Nifti1Header, image: nibabel.Nifti1Header) -> None:
-    """Raise ``UserError`` where one of the two has an orientation and the other has none: which
-    side of the one is which of the other would be a guess."""
-    known = has_orientation(label), has_orientation(image)
-    if known[0] != known[1]:
-        bare, other = ("image", "label map") if known[0] else ("label map", "image")
-        raise UserError(
-            f"the {bare} has no orientation (sform and qform codes are 0), but the {other} has",
-            fix=f"export the {bare} with the geometry of the {other}",
         )
 
 

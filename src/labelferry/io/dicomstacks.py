@@ -19,7 +19,7 @@ from labelferry.errors import UserError
 from labelferry.io.dicom import Frame
 from labelferry.io.dicompixels import read_frames
 from labelferry.io.notes import Note, Severity, count, some
-from labelferry.volume import Grid, Volume
+from labelferry.volume import LPS_TO_RAS, Grid, Volume
 
 LEAST = 3
 """Fewer slices are a scout or a sample, no volume."""
@@ -29,8 +29,6 @@ _UNEVEN = 0.02
 """Slices that lie off their places by less than this share of their distance are rounded."""
 _BROKEN = 0.25
 """More than this is no even stack."""
-_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
-"""From DICOM's LPS."""
 
 
 @dataclass(frozen=True)
@@ -210,7 +208,7 @@ def _grid(frames: Sequence[Frame], normal: NDArray[np.float64]) -> tuple[Grid, s
     affine[:3, 2] = step
     affine[:3, 3] = places[0]
     rows, columns = first.shape
-    grid = Grid((columns, rows, len(frames)), _RAS @ affine)
+    grid = Grid((columns, rows, len(frames)), LPS_TO_RAS @ affine)
     text = f"slices lie up to {worst:.2f} mm off an even spacing of {high:.2f} mm, which is taken"
     return grid, text if worst > max(_SAME_MM, _UNEVEN * high) else ""
 

@@ -12,15 +12,13 @@ import numpy as np
 import SimpleITK
 
 from labelferry.errors import UserError
-from labelferry.io.opening import check_claim
+from labelferry.io.opening import check_claim, damaged
 from labelferry.io.values import finite
-from labelferry.volume import Grid, Volume
+from labelferry.volume import LPS_TO_RAS, Grid, Volume
 
 SUFFIXES = (".nrrd", ".nhdr", ".mha", ".mhd")
 _LONGEST_HEADER = 1 << 16
 _PART = 1 << 20
-_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
-"""From ITK's LPS."""
 
 
 def is_itk(path: Path) -> bool:
@@ -44,12 +42,7 @@ def read_itk(path: Path) -> tuple[Volume, int]:
         return volume_of(reader.Execute())
     except (RuntimeError, OSError, ValueError, zlib.error) as error:
         lines = [line for line in str(error).splitlines() if line and "No such file" not in line]
-        raise UserError(
-            "the file is truncated or damaged",
-            path=path,
-            seen=lines[-1].strip() if lines else "an unreadable file",
-            fix="copy or download it again",
-        ) from error
+        raise damaged(path, lines[-1].strip() if lines else "an unreadable file") from error
     except UserError as error:  # where only the image was known
         raise error.at(path) from error
 
@@ -98,4 +91,4 @@ def volume_of(image: SimpleITK.Image) -> tuple[Volume, int]:
     affine[:3, :3] = np.array(image.GetDirection()).reshape(3, 3) * np.array(image.GetSpacing())
     affine[:3, 3] = image.GetOrigin()
     array, replaced = finite(SimpleITK.GetArrayFromImage(image).transpose(2, 1, 0))
-    return Volume(array, Grid(array.shape, _RAS @ affine)), replaced
+    return Volume(array, Grid(array.shape, LPS_TO_RAS @ affine)), replaced

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from labelferry.cases import Case, Cohort
 from labelferry.errors import UserError
-from labelferry.io.folders import Found, by_path, flat
+from labelferry.io.folders import Found, by_case, by_path, flat
 from labelferry.io.names import sequence_of
 from labelferry.io.nifti import SUFFIXES
 from labelferry.io.notes import Discovery, Note, Role
@@ -86,11 +86,8 @@ def read_list(path: Path, role: Role, organs: OrganSet) -> Discovery:
         )
     cases = []
     found = _called(kept)
-    by_id: dict[str, list[Found]] = {}
-    for one in found:
-        by_id.setdefault(one.case, []).append(one)
     about = {one.path: row for one, (row, _) in zip(found, kept, strict=True)}
-    read = pair(by_id, None, (), role)
+    read = pair(by_case(found), None, (), role)
     for case in read.cohort:
         row = about[case.image]
         case = _with_cells(case, row, role)

@@ -7,6 +7,7 @@ The affine is the header's sform where its code is set, else its qform, else vox
 from __future__ import annotations
 
 import gzip
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,14 +21,12 @@ from labelferry.errors import UserError
 from labelferry.files import atomic_path
 from labelferry.io.opening import load_array, opened, three_axes
 from labelferry.io.values import finite
-from labelferry.organs import LabelScheme, OrganSet, convert_labels
+from labelferry.organs import LabelScheme, OrganSet, convert_labels, like_an_image
 from labelferry.volume import Grid, Segmentation, Volume
 
 SUFFIXES = (".nii.gz", ".nii")
 _INTEGER_TOLERANCE = 0.01
 _FARTHEST_MM = 1e7
-_IMAGE_LIKE = 50
-"""So many unexpected values are no label map."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -127,9 +126,8 @@ def read_label_file(
             path=path,
             seen=_few(np.array(unknown)),
             allowed=f"0…{len(organs)}",
-            fix="this looks like an image, not a label map"
-            if len(unknown) > _IMAGE_LIKE
-            else "convert them: --labels amos, btcv, chaos, totalsegmentator, or a JSON file of "
+            fix=like_an_image(unknown)
+            or "convert them: --labels amos, btcv, chaos, totalsegmentator, or a JSON file of "
             "names and values; or give your own list of organs",
         )
     return Segmentation(np.round(data).astype(np.uint8), grid), header
@@ -204,6 +202,20 @@ def write_labels_like(path: Path, labels: Segmentation, like: Image) -> None:
 def has_orientation(header: nibabel.Nifti1Header) -> bool:
     """Whether a header says where left and right are: the code of its sform or qform is set."""
     return bool(int(header["sform_code"]) or int(header["qform_code"]))
+
+
+def check_both_oriented(known: Mapping[str, bool], fix: str) -> None:
+    """Raise ``UserError`` where one of two files has an orientation and the other has none: which
+    side of the one is which of the other would be a guess.
+
+    ``known`` says it of each by what it is called; ``fix`` may speak of ``{bare}`` and ``{other}``.
+    """
+    if len(set(known.values())) > 1:
+        bare, other = sorted(known, key=lambda name: known[name])
+        raise UserError(
+            f"the {bare} has no orientation (sform and qform codes are 0), but the {other} has",
+            fix=fix.format(bare=bare, other=other),
+        )
 
 
 def qform_distance(header: nibabel.Nifti1Header, grid: Grid) -> float:

@@ -13,6 +13,7 @@ from labelferry.errors import UserError
 from labelferry.files import read_json
 from labelferry.io.folders import Found, images_in, seen_in
 from labelferry.io.names import sequence_of
+from labelferry.io.nifti import stem
 from labelferry.io.notes import Discovery, Note, Role, count, some
 from labelferry.io.numbering import LabelScheme, is_own, numbering_of
 from labelferry.io.pairs import from_names, pair
@@ -153,7 +154,7 @@ def _channels(
 
 def _sequenced(case: Case, found: Found, names: Mapping[int, str]) -> Case:
     """The sequence by the channel's name, where that says more than the file's."""
-    match = _CHANNEL.fullmatch(found.path.name.split(".nii")[0])
+    match = _CHANNEL.fullmatch(stem(found.path))
     said = names.get(int(match[2]) if match else 0)
     modality: Modality = "CT" if said and said.upper().startswith("CT") else "MR"
     case = replace(case, modality=modality)

@@ -117,13 +117,18 @@ def load_array(path: Path) -> tuple[Any, NDArray[Any]]:
             if stream is not None:
                 _read_to_the_end(stream)
         except (*_UNREADABLE, MemoryError) as error:
-            raise UserError(
-                "the file is truncated or damaged",
-                path=path,
-                seen=f"{type(error).__name__}: {error}",
-                fix="copy or download it again",
-            ) from error
+            raise damaged(path, f"{type(error).__name__}: {error}") from error
     return nii, data
+
+
+def damaged(path: Path, seen: str) -> UserError:
+    """The error about a file whose voxels cannot be read, or not all of them."""
+    return UserError(
+        "the file is truncated or damaged",
+        path=path,
+        seen=seen,
+        fix="copy or download it again",
+    )
 
 
 def _check_size(nii: Any, path: Path, *, packed: bool) -> None:
@@ -139,12 +144,7 @@ def check_claim(path: Path, claimed: int, on_disk: int, packed: bool) -> None:
     """
     most = max(0, on_disk) * (_GZIP_RATIO if packed else 1)
     if claimed > most:
-        raise UserError(
-            "the file is truncated or damaged",
-            path=path,
-            seen=f"at most {most} bytes of voxels; its header speaks of {claimed}",
-            fix="copy or download it again",
-        )
+        raise damaged(path, f"at most {most} bytes of voxels; its header speaks of {claimed}")
 
 
 def _read_to_the_end(stream: GzipFile) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from labelferry.organs import OrganSet
 from labelferry.pipeline.config import RunConfig, StudentConfig, TeachConfig
-from labelferry.pipeline.plausible import contradicted, judge, write_plausibility
+from labelferry.pipeline.plausible import judge, write_plausibility
 from labelferry.pipeline.prepared import PreparedCase, predict_cases, read_prior
 from labelferry.pipeline.stage import Context
 from labelferry.segment.engine import Task, train_model
@@ -52,7 +52,13 @@ def learn_and_label(
     )
     labels = context.folder / "labels"
     failed = predict_cases(context, model, target, labels, what=what)
-    judged = judge(target, labels, read_prior(context.of("prepare")), context.organs)
-    for text in contradicted(target, labels, judged, context.organs):
-        context.events.note(f"{text}. Look at the image and its orientation", "warning")
+    judged = judge(
+        target,
+        labels,
+        read_prior(context.of("prepare")),
+        context.organs,
+        told=lambda text: context.events.note(
+            f"{text}. Look at the image and its orientation", "warning"
+        ),
+    )
     return write_plausibility(context.folder / "plausibility.json", judged, target), failed

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,41 +15,41 @@ from labelferry.organs import OrganSet
 from labelferry.pipeline.prepared import PreparedCase
 from labelferry.prior.model import Prior
 from labelferry.prior.plausibility import CasePlausibility, plausibility
+from labelferry.volume import Segmentation
 
 _BELIEVED = 2.0
 """|z| of an organ's size up to which its place is believed."""
 
 
 def judge(
-    cases: Sequence[PreparedCase], labels: Path, prior: Prior, organs: OrganSet
+    cases: Sequence[PreparedCase],
+    labels: Path,
+    prior: Prior,
+    organs: OrganSet,
+    told: Callable[[str], None] | None = None,
 ) -> dict[str, CasePlausibility]:
-    """Plausibility of ``labels/<case>.nii.gz`` for each case that has one."""
+    """Plausibility of ``labels/<case>.nii.gz`` for each case that has one.
+
+    ``told`` receives what their organs say against the header's orientation.
+    """
     out = {}
     for case in cases:
         path = labels / f"{case.id}.nii.gz"
         if path.exists():
-            out[case.id] = plausibility(read_labels(path, organs), prior)
+            found = read_labels(path, organs)
+            out[case.id] = plausibility(found, prior)
+            if told:
+                for text in contradicted(found, out[case.id], organs):
+                    told(f"{case.id}: {text}; by its pseudo-label")
     return out
 
 
-def contradicted(
-    cases: Sequence[PreparedCase],
-    labels: Path,
-    judged: Mapping[str, CasePlausibility],
-    organs: OrganSet,
-) -> list[str]:
+def contradicted(labels: Segmentation, judged: CasePlausibility, organs: OrganSet) -> list[str]:
     """What predicted organs say against the header's orientation: a volume that was mirrored or
     turned upside down. Organs of an odd size are not believed."""
-    said = []
-    for case in cases:
-        if case.id not in judged:
-            continue
-        found = read_labels(labels / f"{case.id}.nii.gz", organs)
-        rows = judged[case.id].organs.items()
-        believed = {organs[k].name for k, r in rows if r.present and abs(r.size_z) <= _BELIEVED}
-        texts = turned_in_prediction(found, organs, believed)
-        said += [f"{case.id}: {text}; by its pseudo-label" for text in texts]
-    return said
+    rows = judged.organs.items()
+    believed = {organs[k].name for k, r in rows if r.present and abs(r.size_z) <= _BELIEVED}
+    return turned_in_prediction(labels, organs, believed)
 
 
 def write_plausibility(

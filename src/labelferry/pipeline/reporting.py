@@ -13,12 +13,13 @@ from labelferry import __version__
 from labelferry.errors import UserError
 from labelferry.evaluate.results import Evaluation
 from labelferry.files import read_json, write_text
-from labelferry.io.nifti import is_nifti, read_image, read_labels, stem
+from labelferry.io.nifti import is_nifti, read_image, read_labels
 from labelferry.organs import OrganSet
 from labelferry.pipeline import reporttables as tables
 from labelferry.pipeline.manifest import renew
 from labelferry.pipeline.prepared import PreparedCase, prepared_cases
 from labelferry.pipeline.runfile import STAGE_NAMES, read_manifests, read_run
+from labelferry.predict.files import case_id
 from labelferry.report.data import CaseView, Layer, ReportData
 from labelferry.report.names import CaseNames, NamedCase, NamesBy, name_cases
 from labelferry.report.page import write_report
@@ -260,11 +261,11 @@ def _test_views(
 def _by_stem(folder: Path) -> dict[str, Path]:
     """Images of a file, a folder or a folder with images/, by case id without ``_0000``."""
     if folder.is_file():
-        return {stem(folder).removesuffix("_0000"): folder}
+        return {case_id(folder): folder}
     if not folder.is_dir():
         raise UserError("no such file or folder", path=folder)
     inner = folder / "images" if (folder / "images").is_dir() else folder
-    return {stem(p).removesuffix("_0000"): p for p in sorted(inner.iterdir()) if is_nifti(p)}
+    return {case_id(p): p for p in sorted(inner.iterdir()) if is_nifti(p)}
 
 
 def _instability(run: Path) -> dict[str, float]:

@@ -29,7 +29,6 @@ from labelferry.pipeline.stage import (
     fingerprint,
     is_done,
     stage_seed,
-    without_path,
 )
 
 log = logging.getLogger("labelferry")
@@ -281,7 +280,7 @@ def logging_to(path: Path) -> Iterator[None]:
     try:
         yield
     except UserError as error:
-        log.error("%s", without_path(error))
+        log.error("%s", error.without_path())
         raise
     except Exception:
         log.exception("a fault of labelferry")

@@ -100,7 +100,7 @@ class Context:
         self.events.progress(what, finished, len(jobs))
         for job, result in map_cases(work, todo, workers=workers):
             if isinstance(result, UserError):
-                failed[name(job)] = without_path(result)
+                failed[name(job)] = result.without_path()
                 self.events.note(str(result), "warning")
             finished += 1
             self.events.progress(what, finished, len(jobs))
@@ -170,12 +170,6 @@ def _enter(folder: Path, mark: str) -> None:
         shutil.rmtree(folder)
     folder.mkdir(parents=True)
     write_json(state, {"schema_version": 1, "fingerprint": mark})
-
-
-def without_path(error: UserError) -> str:
-    """The message for manifests, logs and reports: an original path may name a patient."""
-    text = error.at(None, error.case).message()
-    return text if error.path is None else text.replace(str(error.path), error.path.name)
 
 
 def merge_failed(parts: Iterable[Mapping[str, str]]) -> dict[str, str]:

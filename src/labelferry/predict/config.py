@@ -7,6 +7,8 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 Export = Literal["fast", "exact", "paper"]
+Format = Literal["bundle", "nnunet"]
+"""What a model can be given away as: one file of ours, or a model folder of nnU-Net."""
 
 
 class PredictConfig(BaseModel):

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from labelferry.errors import UserError
 from labelferry.files import atomic_path
 from labelferry.io.discover import discover
+from labelferry.io.names import CHANNEL
 from labelferry.io.nifti import SUFFIXES, read_image, stem, write_labels_like
 from labelferry.io.nnunet import is_raw, read_raw
 from labelferry.io.notes import Note
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
 
 FAILURES = "failures.csv"
 _LOOK = "look at the image and its orientation, and at the labels"
-_NNUNET_CHANNEL = "_0000"
 log = logging.getLogger(__name__)
 
 
@@ -81,7 +81,7 @@ def find_images(path: Path) -> list[Path]:
 
 def case_id(path: Path) -> str:
     """The file name without its suffix and without nnU-Net's ``_0000``."""
-    return stem(path).removesuffix(_NNUNET_CHANNEL) or stem(path)
+    return stem(path).removesuffix(CHANNEL) or stem(path)
 
 
 def output_paths(inputs: Sequence[Path] | Mapping[str, Path], output: Path) -> dict[Path, Path]:
@@ -199,8 +199,7 @@ def _predict_file(
 
 def _reason(error: Exception, path: Path) -> str:
     if isinstance(error, UserError):
-        # without the case, which has its own column, and without the path
-        reason = error.at(None).message()
+        reason = error.without_path(case=False)  # the case has its own column
     elif isinstance(error, OSError) and error.strerror:
         reason = error.strerror  # without the path
     else:

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
 
 from labelferry.errors import UserError
+from labelferry.predict.config import Format
 from labelferry.predict.predictor import find_bundle
 from labelferry.segment.bundle import pack_bundle, read_bundle
 from labelferry.segment.nnunet import write_nnunet
-
-Format = Literal["bundle", "nnunet"]
 
 
 def export_model(model: Path | str, output: Path | str, format: Format = "bundle") -> Path:

@@ -60,7 +60,9 @@ class PatchDataset(Dataset[tuple[Tensor, list[Tensor], Tensor]]):
         self.sampler, self.transform, self.config = sampler, transform, config
         self.classes, self.seed = classes, seed
         # an organ that no example annotates is nowhere, else the network may call any background it
-        taught = {organ for p in sampler.prepared for organ in p.example.annotated}
+        examples = [p.example for p in sampler.prepared]
+        taught = {organ for example in examples for organ in example.annotated}
+        self.paints = any(example.randomise == "paint" for example in examples)
         self.untaught = sorted(set(range(1, classes)) - taught)
 
     def __getitem__(self, n: int) -> tuple[Tensor, list[Tensor], Tensor]:
@@ -98,6 +100,8 @@ def _contrast(patch: Patch, rng: np.random.Generator) -> Contrast:
 
 def _log_contrasts(dataset: PatchDataset, config: TrainConfig, path: Path) -> None:
     """Write the first contrasts, one line a sample; any other follows from the seed as well."""
+    if not dataset.paints:
+        return
     samples = range(min(_LOGGED_CONTRASTS, config.iterations * config.batch))
     drawn = {n: dataset.contrast(n) for n in samples}
     lines = [json.dumps({"sample": n, **c.to_json()}) for n, c in drawn.items() if c is not None]

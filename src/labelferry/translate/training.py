@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from labelferry.translate import losses, pool
 from labelferry.translate import state as states
 from labelferry.translate.apply import Architecture, save_translator
-from labelferry.translate.checks import Rngs, check_losses, check_weights, draws_of
+from labelferry.translate.checks import Draws, Rngs, check_losses, check_weights
 from labelferry.translate.config import TranslateConfig
 from labelferry.translate.networks import MULTIPLE, Discriminator, Generator, build
 from labelferry.translate.precision import autocast
@@ -83,18 +83,19 @@ def train(
     )
     state = start(config, seed, torch.device(device))
     size = slice_size(sides, config, state.d_t.smallest)
+    draws = Draws(sides, size, config, seed)
     sign = states.signature(source, target, config, seed)
     first = states.restore(folder, state, sign)
     done = first
     with states.Losses(folder, first) as log:
         while done < config.iterations and not is_over(log.cycles, config):
-            found = one_step(state, sides, size, config, done, draws_of(seed, done, config))
-            check_losses(found, sides, size, config, seed, done)
+            found = one_step(state, sides, size, config, done, draws.of(done))
+            check_losses(found, draws, done)
             log.write(done, found)
             done += 1
             over = done == config.iterations or is_over(log.cycles, config)
             if over or done % config.checkpoint_every == 0:
-                check_weights(state, sides, size, config, seed, done - 1)
+                check_weights(state, draws, done - 1)
                 log.flush()
                 states.save(folder, state, done, sign)
             if samples and config.samples_every and (over or done % config.samples_every == 0):
