@@ -36,6 +36,8 @@ class MixConfig(_Section):
     """The CT itself (Table 7, row "Only CT")."""
     curves: float = Field(0.0, ge=0)
     """The CT behind a random intensity curve (ours)."""
+    convolutions: float = Field(0.0, ge=0)
+    """The CT behind a shallow network of random weights (GIN, Ouyang et al. 2022)."""
     paint: float = Field(0.0, ge=0)
     """The CT painted anew with a random contrast: each organ of its label map and each tissue that
     its Hounsfield units tell apart in a random brightness (ours). An organ that a case does not
@@ -45,8 +47,8 @@ class MixConfig(_Section):
 
     @model_validator(mode="after")
     def _something(self) -> Self:
-        if self.ct + self.curves + self.paint + self.fake <= 0:
-            raise ValueError("one of ct, curves, paint and fake must be above 0")
+        if self.ct + self.curves + self.convolutions + self.paint + self.fake <= 0:
+            raise ValueError("one of ct, curves, convolutions, paint and fake must be above 0")
         return self
 
 
@@ -66,9 +68,10 @@ class TeachConfig(_Section):
 
     @model_validator(mode="after")
     def _channels(self) -> Self:
-        if self.space == "both" and (self.mix.fake or self.mix.curves or self.mix.paint):
+        mix = self.mix
+        if self.space == "both" and (mix.fake or mix.curves or mix.convolutions or mix.paint):
             raise ValueError("space 'both' needs real images of both kinds: use mix.ct alone")
-        for share in ("curves", "paint"):
+        for share in ("curves", "convolutions", "paint"):
             if not getattr(self.mix, share):
                 continue
             if self.space == "anatomy":
@@ -90,8 +93,9 @@ class StudentConfig(_Section):
     """Intensities by each image's own mean and SD, or by the data set's (paper 2.5)."""
     source_share: float = Field(0.0, ge=0, lt=1)
     """Share of labelled CT with a random contrast among the training images (ours)."""
-    source_kind: Literal["curves", "paint"] = "curves"
-    """How these get their contrast: behind random intensity curves, or painted anew (ours)."""
+    source_kind: Literal["curves", "convolutions", "paint"] = "curves"
+    """How these get their contrast: behind random intensity curves or convolutions, or painted
+    anew (ours)."""
     network: NetworkConfig = NetworkConfig()
     """Table 2."""
     train: TrainConfig = TrainConfig()

@@ -20,7 +20,7 @@ from labelferry.organs import OrganSet
 from labelferry.segment.preprocess import preprocess_example
 from labelferry.segment.tissues import BEYOND, Composition, classify
 
-Randomise = Literal["none", "curves", "paint"]
+Randomise = Literal["none", "curves", "convolutions", "paint"]
 
 _LOCATIONS_PER_ORGAN = 10_000
 _HISTOGRAM_BINS = 256
@@ -41,7 +41,8 @@ class Example:
     weight: float = 1.0
     """Relative frequency in training."""
     randomise: Randomise = "none"
-    """Whether the image, a labelled CT, is seen through random intensity curves, or painted."""
+    """Whether the image, a labelled CT, is seen through random intensity curves or convolutions, or
+    painted."""
     window: tuple[float, float] = (-180.0, 260.0)
     """The HU that are 0 and 1 in the image; read where it is painted."""
 

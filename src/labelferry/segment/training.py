@@ -25,6 +25,7 @@ from labelferry.files import atomic_path
 from labelferry.segment.augment import Transform, apply, build_transforms
 from labelferry.segment.config import TrainConfig
 from labelferry.segment.contrast import Contrast, draw_contrast, paint
+from labelferry.segment.convolutions import convolve, draw_convolutions
 from labelferry.segment.curves import draw_curve, draw_scanner, repaint
 from labelferry.segment.examples import Patch, PatchSampler, Prepared
 from labelferry.segment.loss import PartialLoss
@@ -81,6 +82,10 @@ class PatchDataset(Dataset[tuple[Tensor, list[Tensor], Tensor]]):
         if how == "curves" and rng.random() < self.config.curves_p:
             scanner = draw_scanner(rng, data.ndim - 1)
             return repaint(data, source.range, source.histogram, draw_curve(rng), scanner)
+        if how == "convolutions":
+            network = draw_convolutions(rng)
+            scanner = draw_scanner(rng, data.ndim - 1)
+            return convolve(data, source.range, patch.labels[0] >= 0, network, scanner)
         if how == "paint":
             assert patch.classes is not None and source.composition is not None
             return paint(data, patch.classes, source.composition, _contrast(patch, rng))

@@ -45,7 +45,11 @@ def training_examples(context: Context) -> list[Example]:
         )
         if mix.ct:
             examples.append(replace(real, weight=mix.ct))
-        kinds: tuple[tuple[Randomise, float], ...] = ("curves", mix.curves), ("paint", mix.paint)
+        kinds: tuple[tuple[Randomise, float], ...] = (
+            ("curves", mix.curves),
+            ("convolutions", mix.convolutions),
+            ("paint", mix.paint),
+        )
         for kind, share in kinds:
             if share:
                 examples.append(replace(real, id=f"{case.id}.{kind}", weight=share, randomise=kind))
