@@ -35,7 +35,12 @@ from labelferry.segment.training import Batch, PatchDataset, collate
 from labelferry.translate.precision import autocast
 from labelferry.volume import Volume
 
-SOURCES: dict[str, Randomise] = {"plain": "none", "curves": "curves", "paint": "paint"}
+SOURCES: dict[str, Randomise] = {
+    "plain": "none",
+    "curves": "curves",
+    "convolutions": "convolutions",
+    "paint": "paint",
+}
 
 
 def make_datasets(folder: Path, config: RunConfig) -> dict[str, PatchDataset]:

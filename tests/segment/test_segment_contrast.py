@@ -385,12 +385,13 @@ def test_training_on_painted_ct_repeats_and_resumes(examples, tmp_path):
 
 
 def test_painting_needs_plain_images_of_their_own_normalisation():
-    mix = "teach.mix={ct=0.0, curves=0.0, paint=1.0, fake=0.0}"
-    assert load_config("only-ct", "demo", [mix]).teach.mix.paint == 1
-    with pytest.raises(UserError, match=r"mix\.paint repaints plain images"):
-        load_config("only-ct", "demo", [mix, "teach.space='anatomy'"])
-    with pytest.raises(UserError, match=r"mix\.paint .*mean and SD"):
-        load_config("only-ct", "demo", [mix, "teach.normalisation='dataset'"])
+    for kind in ("paint", "convolutions"):
+        mix = f"teach.mix={{ct=0.0, curves=0.0, {kind}=1.0, fake=0.0}}"
+        assert getattr(load_config("only-ct", "demo", [mix]).teach.mix, kind) == 1
+        with pytest.raises(UserError, match=rf"mix\.{kind} repaints plain images"):
+            load_config("only-ct", "demo", [mix, "teach.space='anatomy'"])
+        with pytest.raises(UserError, match=rf"mix\.{kind} .*mean and SD"):
+            load_config("only-ct", "demo", [mix, "teach.normalisation='dataset'"])
     with pytest.raises(UserError, match="paint and fake must be above 0"):
         load_config("only-ct", "demo", ["teach.mix.ct=0.0"])
 
@@ -414,7 +415,7 @@ class StopInTraining:
 
 
 def test_a_teacher_of_painted_ct_is_the_same_twice_and_after_a_kill(cohort, tiny, tmp_path):
-    mix = "teach.mix={ct=0.2, curves=0.2, paint=0.6, fake=0.0}"
+    mix = "teach.mix={ct=0.2, curves=0.2, convolutions=0.2, paint=0.4, fake=0.0}"
     overrides = [*tiny, mix, "teach.train.curves_p=1.0"]
     given = {"preset": "only-ct", "size": "demo", "until": "teach", "overrides": overrides}
     folders = cohort / "source", cohort / "target"
@@ -427,11 +428,12 @@ def test_a_teacher_of_painted_ct_is_the_same_twice_and_after_a_kill(cohort, tiny
         assert one.read_bytes() == other.read_bytes(), name
     bundle = json.loads((tmp_path / "whole/teach/model/bundle.json").read_text())
     rows = bundle["provenance"]["examples"]
-    assert {row["randomise"] for row in rows} == {"none", "curves", "paint"}
+    assert {row["randomise"] for row in rows} == {"none", "curves", "convolutions", "paint"}
 
 
-def test_students_may_see_painted_ct(cohort, tiny, tmp_path):
-    given = ["refine.source_share=0.5", "refine.source_kind='paint'", "match.enabled=false"]
+@pytest.mark.parametrize("kind", ["paint", "convolutions"])
+def test_students_may_see_randomised_ct(kind, cohort, tiny, tmp_path):
+    given = ["refine.source_share=0.5", f"refine.source_kind='{kind}'", "match.enabled=false"]
     run = tmp_path / "run"
     labelferry.adapt(
         run,
@@ -444,6 +446,6 @@ def test_students_may_see_painted_ct(cohort, tiny, tmp_path):
     )
     bundle = json.loads((run / "refine/model/bundle.json").read_text())
     rows = {row["randomise"]: row for row in bundle["provenance"]["examples"]}
-    assert rows["paint"]["cases"] == 3
+    assert rows[kind]["cases"] == 3
     # half of the weight: 3 CT weigh as much as all MRI
-    assert rows["paint"]["weight"] * 3 == pytest.approx(rows["none"]["cases"])
+    assert rows[kind]["weight"] * 3 == pytest.approx(rows["none"]["cases"])

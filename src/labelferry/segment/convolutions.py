@@ -8,6 +8,7 @@ liver and spleen often are, come out different.
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 
 import numpy as np
@@ -62,7 +63,7 @@ def draw_convolutions(rng: np.random.Generator) -> Convolutions:
     """Draw a network: 4 layers, 2 hidden channels, kernels of 1 or 3 pixels, normal weights."""
     channels = (1, *[_HIDDEN] * (_LAYERS - 1), 1)
     weights, shifts = [], []
-    for before, after in zip(channels[:-1], channels[1:], strict=True):
+    for before, after in itertools.pairwise(channels):
         k = int(rng.choice(_KERNELS))
         weights.append(rng.standard_normal((after, before, k, k), dtype=np.float32))
         shifts.append(rng.standard_normal(after, dtype=np.float32))
