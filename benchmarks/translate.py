@@ -3,7 +3,8 @@
 ``python -m benchmarks.translate``: the peer below is the textbook's (ResNet generator, PatchGAN,
 instance norm, float32, one call a loss), written for this comparison, with the same channels,
 blocks and layers. Both see the same slices in the same order and take turns, step by step, in one
-process with one number of threads; the ratio is what counts. Losses are printed side by side.
+process with one number of threads; the ratio is what counts. Losses are printed side by side. The
+last line is the verdict, the exit code 1 where a ratio falls short or the loss curves part.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import itertools
 import platform
 import random
 import statistics
+import sys
 import time
 from dataclasses import dataclass
 
@@ -23,13 +25,17 @@ from torch.nn import functional
 
 from labelferry.translate import training
 from labelferry.translate.apply import Translator
-from labelferry.translate.checks import draws_of
+from labelferry.translate.checks import Draws
 from labelferry.translate.config import TranslateConfig
 from labelferry.translate.faults import trial_scene
 from labelferry.translate.networks import to_place
 from labelferry.translate.slices import Slices
 from labelferry.translate.state import State
 
+ASKED = 1.3
+"""Least ratio of the times of a step and of a volume."""
+APART = 0.1
+"""Largest relative difference of the cycle losses, in the mean of the last half."""
 LOSSES = ("gan_t", "gan_s", "cyc", "identity", "d_t", "d_s")
 
 
@@ -206,7 +212,7 @@ def main() -> None:
     states = {name: training.start(c, 0, torch.device("cpu")) for name, c in variants.items()}
     timed = {name: Timed(name, [], [], []) for name in ("plain PyTorch", *variants)}
     for step in range(given.steps):
-        rngs = draws_of(0, step, config)
+        rngs = Draws(sides, size, config, 0).of(step)
         source, target = (
             torch.from_numpy(np.stack([s.draw(r, size) for r in rngs]))[:, None] * 2 - 1
             for s in sides
@@ -215,12 +221,34 @@ def main() -> None:
         found = peer.step(source, target)
         _keep(timed["plain PyTorch"], start, found)
         for name, c in variants.items():
-            rngs = draws_of(0, step, c)
+            rngs = Draws(sides, size, c, 0).of(step)
             start = time.perf_counter()
             found = training.one_step(states[name], sides, size, c, step, rngs)
             _keep(timed[name], start, found)
     _volumes(peer, states, variants, timed, scenes[0].image)
     _print(timed, given, config)
+    sys.exit(_verdict(timed["plain PyTorch"], timed["ours"]))
+
+
+def _verdict(peer: Timed, ours: Timed) -> int:
+    step, volume = faster(peer.steps[2:], ours.steps[2:]), faster(peer.volume[1:], ours.volume[1:])
+    theirs, mine = (late_mean(row, "cyc") for row in (peer, ours))
+    apart = abs(mine - theirs) / theirs
+    good = min(step, volume) >= ASKED and apart <= APART
+    print(
+        f"{'PASS' if good else 'FAIL'}: step {step:.2f}, volume {volume:.2f} times faster "
+        f"(asked {ASKED}); cycle losses {100 * apart:.0f} % apart (allowed {100 * APART:.0f} %)"
+    )
+    return 0 if good else 1
+
+
+def faster(peer: list[float], ours: list[float]) -> float:
+    """The median of the ratios of runs that took turns: load that changes slowly falls out."""
+    return statistics.median(a / b for a, b in zip(peer, ours, strict=True))
+
+
+def late_mean(row: Timed, name: str) -> float:
+    return statistics.mean(v[name] for v in row.losses[len(row.losses) // 2 :])
 
 
 def _volumes(
@@ -263,14 +291,11 @@ def _print(timed: dict[str, Timed], given: argparse.Namespace, config: Translate
     for row in timed.values():
         # the first steps warm caches and kernels up
         step, volume = (statistics.median(v) for v in (row.steps[2:], row.volume[1:]))
-        faster = statistics.median(
-            a / b for a, b in zip(first.steps[2:], row.steps[2:], strict=True)
-        )
-        whole = statistics.median(first.volume[1:]) / volume
-        print(f"{row.name:<20} {1000 * step:8.1f} {faster:6.2f}", end="")
+        ratio = faster(first.steps[2:], row.steps[2:])
+        whole = faster(first.volume[1:], row.volume[1:])
+        print(f"{row.name:<20} {1000 * step:8.1f} {ratio:6.2f}", end="")
         print(f" {1000 * volume:10.1f} {whole:6.2f}", end="")
-        late = row.losses[len(row.losses) // 2 :]
-        print("".join(f"{statistics.mean(v[name] for v in late):10.3f}" for name in LOSSES))
+        print("".join(f"{late_mean(row, name):10.3f}" for name in LOSSES))
 
 
 if __name__ == "__main__":

@@ -1,0 +1,22 @@
+"""Benchmarks are run by hand: they must at least start, whatever has been renamed since."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+NAMES = sorted(p.stem for p in (ROOT / "benchmarks").glob("*.py") if p.stem != "__init__")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_benchmark_starts(name):
+    """Imported in a process of its own: some set threads or limits as they load."""
+    code = f"import importlib; assert importlib.import_module('benchmarks.{name}').__doc__"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def test_there_are_benchmarks():
+    assert {"translate", "evaluate", "audit"} <= set(NAMES)
