@@ -1,15 +1,18 @@
 """The ablation from end to end on tiny networks: shared stages, resuming, and what is refused."""
 
 import csv
+import json
 import shutil
 from contextlib import contextmanager
 
+import nibabel
+import numpy as np
 import pytest
 
 from labelferry.cli import run as command
 from labelferry.errors import UserError
 from labelferry.experiments.ablation import Plan
-from labelferry.experiments.rows import load_rows
+from labelferry.experiments.rows import GROUPS, load_rows
 from labelferry.experiments.run import run_ablation
 from labelferry.experiments.trial import cohort_trials
 from labelferry.pipeline.events import Silent
@@ -87,7 +90,7 @@ def test_a_second_call_makes_nothing(done, cohort):
     )
     assert not [line for line in told.lines if line[1] == "done"]
     assert (folder / "seed1" / "scores" / "asit.json").stat().st_mtime_ns == before
-    assert again.tables == made.tables
+    assert (again.main, again.organs) == (made.main, made.organs)
 
 
 def test_a_row_does_not_depend_on_its_neighbours(done, cohort, tiny, tmp_path):
@@ -137,6 +140,8 @@ def test_a_test_image_of_the_target_cohort_is_refused(cohort, tiny, tmp_path):
     [
         (["--seeds", "0"], "at least one seed"),
         (["--rows", "nonsense"], "unknown row"),
+        (["--rows", "src-ct"], "unknown row"),
+        (["--table", "source"], "sources"),
         (["--size", "dem"], "demo"),
         (["--truth", "x"], "--source, --target, --test and --truth"),
         (["--source", "x"], "--source needs"),
@@ -147,6 +152,80 @@ def test_mistakes_are_told_before_anything_is_made(arguments, message, tmp_path,
     assert command(["ablate", str(tmp_path / "run"), *arguments]) == 2
     assert message in capsys.readouterr().err
     assert not (tmp_path / "run").exists()
+
+
+SOURCES = ("src-ct", "src-curves", "src-paint", "oracle")
+
+
+@pytest.fixture(scope="module")
+def chosen(cohort, tiny, tmp_path_factory):
+    """Three teachers and the oracle."""
+    folder = tmp_path_factory.mktemp("sources")
+    return folder, sources(folder, cohort, tiny)
+
+
+def sources(folder, cohort, tiny, **other):
+    rows = load_rows(SOURCES, group="sources")
+    plan = Plan(rows, "demo", tiny, group=GROUPS["sources"])
+    return run_ablation(
+        folder,
+        plan,
+        trials(folder, cohort, **other),
+        jobs=1,
+        events=Told().open,
+        shared_patients=True,
+    )
+
+
+def test_sources_leave_tables_of_their_own(chosen):
+    folder, made = chosen
+    assert made.main[0].title == "Sources of training images"
+    titles = [table.title for table in made.main]
+    assert "Choosing the training images without labels" in titles
+    for end in (".md", ".tex", ".html"):
+        text = (folder / f"sources{end}").read_text()
+        assert all(title in text for title in titles) or end == ".html"
+        assert "Choosing the training images" in text
+    assert made.choice and made.choice.startswith("chosen without labels")
+    assert not (folder / "ablation.md").exists()
+    with (folder / "sources-teachers.csv").open() as stream:
+        lines = list(csv.DictReader(stream))
+    assert [line["row"] for line in lines] == list(SOURCES[:3])
+    assert all(0 <= float(line["validation_dsc"]) <= 1 for line in lines)
+
+
+def test_the_choice_needs_no_truth_of_the_target(chosen, cohort, tiny, tmp_path):
+    """Without it: the same criteria to the byte, the same choice, nothing to hold it against."""
+    folder, made = chosen
+    shutil.copytree(folder / "seed1" / "runs", tmp_path / "seed1" / "runs")
+    again = sources(tmp_path, cohort, tiny, target_truth=None)
+    criteria = (tmp_path / "seed1" / "criteria.json").read_bytes()
+    assert criteria == (folder / "seed1" / "criteria.json").read_bytes()
+    assert made.choice.startswith(again.choice) and "truth" not in again.choice
+    assert (folder / "seed1" / "validation" / "src-ct.json").exists()
+    assert not (tmp_path / "seed1" / "validation").exists()
+
+
+def test_pseudo_labels_are_scored_as_the_oracle_sees_the_truth(chosen, cohort):
+    """By hand for one organ of one case, on the working grid."""
+    folder, _ = chosen
+    run = folder / "seed1" / "runs" / "src-curves"
+    value = json.loads((folder / "seed1" / "validation" / "src-curves.json").read_text())
+    labels = next(folder.glob("seed1/runs/oracle/oracle/*/labels"))
+    assert len(value["cases"]) == len(list(labels.iterdir())) == 10
+    for case in value["cases"]:
+        true = np.asarray(nibabel.load(labels / f"{case['case']}.nii.gz").dataobj) == 1
+        path = run / "teach" / "labels" / f"{case['case']}.nii.gz"
+        mine = np.asarray(nibabel.load(path).dataobj) == 1
+        dsc = 2 * (mine & true).sum() / (mine.sum() + true.sum())
+        assert case["organs"]["liver"]["dsc"] == pytest.approx(dsc)
+
+
+def test_two_teachers_are_no_choice(done):
+    folder, _, made, _ = done
+    assert made.choice is None
+    assert not (folder / "seed1" / "criteria.json").exists()
+    assert not any("without labels" in table.title for table in made.main)
 
 
 def test_seeds_side_by_side_give_the_same_scores(done, cohort, tiny, tmp_path):

@@ -6,9 +6,16 @@ from labelferry.errors import UserError
 from labelferry.evaluate.results import Evaluation
 from labelferry.evaluate.scores import CaseScores, Score
 from labelferry.experiments.formats import WordTable, as_latex, as_markdown, as_text
-from labelferry.experiments.rows import load_rows
+from labelferry.experiments.rows import GROUPS, load_rows
 from labelferry.experiments.run import LADDER
-from labelferry.experiments.tables import RowResult, main_table, scores_csv, step_table, tables
+from labelferry.experiments.tables import (
+    RowResult,
+    main_table,
+    main_tables,
+    organ_tables,
+    scores_csv,
+    step_table,
+)
 from labelferry.files import csv_text
 from labelferry.pipeline.config import available
 
@@ -45,10 +52,61 @@ def test_our_rows_are_those_of_table_7_and_their_controls():
     ]
 
 
+@pytest.mark.parametrize("group", GROUPS)
 @pytest.mark.parametrize("size", available("size"))
-def test_every_row_is_a_valid_configuration_at_every_size(size):
-    for row in load_rows():
+def test_every_row_is_a_valid_configuration_at_every_size(size, group):
+    for row in load_rows(group=group):
         row.config(size, ("seed=3",))
+
+
+def mixes() -> dict[str, tuple[float, float, float, float]]:
+    found = {}
+    for row in load_rows(group="sources"):
+        mix = row.config("demo", ()).teach.mix
+        found[row.key] = (mix.ct, mix.curves, mix.paint, mix.fake)
+    return found
+
+
+def test_sources_are_compared_one_by_one_and_mixed():
+    """CT, curves, painted, fake MRI."""
+    assert mixes() == {
+        "src-ct": (1, 0, 0, 0),
+        "src-fake": (0, 0, 0, 1),
+        "asit": (0, 0, 0, 1),
+        "src-curves": (0, 1, 0, 0),
+        "src-paint": (0, 0, 1, 0),
+        "src-curves-fake": (0, 0.8, 0, 0.2),
+        "src-curves-paint": (0, 0.5, 0.5, 0),
+        "src-all": (0, 0.4, 0.4, 0.2),
+        "src-paint-fake": (0, 0, 0.8, 0.2),
+        "oracle": (0, 0, 0, 1),
+    }
+
+
+@pytest.mark.parametrize("size", available("size"))
+def test_sources_differ_in_the_mix_alone_and_take_equal_steps(size):
+    rows = {row.key: row.config(size, ()) for row in load_rows(group="sources")}
+    assert len({config.teach.train.iterations for config in rows.values()}) == 1
+    ours = [config for key, config in rows.items() if key.startswith("src-")]
+    mix = ours[0].teach.mix
+    same = {c.model_copy(update={"teach": c.teach.model_copy(update={"mix": mix})}) for c in ours}
+    assert len(ours) == 8 and len({config.model_dump_json() for config in same}) == 1
+
+
+def test_what_both_groups_hold_is_the_same_configuration():
+    """So that a run folder of both trains it once."""
+    steps, sources = ({r.key: r for r in load_rows(group=group)} for group in GROUPS)
+    shared = steps.keys() & sources.keys()
+    assert shared == {"asit", "oracle"}
+    for key in shared:
+        assert steps[key].config("demo", ()) == sources[key].config("demo", ())
+        assert steps[key].stage == sources[key].stage
+
+
+def test_the_mix_of_preset_default_is_the_row_that_says_so():
+    rows = {row.key: row for row in load_rows(group="sources")}
+    default = next(row for row in load_rows() if row.key == "default").config("demo", ())
+    assert rows["src-curves-fake"].config("demo", ()).teach == default.teach
 
 
 def test_rows_differ_in_configuration_alone():
@@ -75,6 +133,11 @@ def test_unknown_row_is_told_with_those_that_there_are():
         load_rows(["nonsense"])
 
 
+def test_unknown_group_is_told_with_those_that_there_are():
+    with pytest.raises(UserError, match=r"unknown table.*nonsense.*steps, sources"):
+        load_rows(group="nonsense")
+
+
 def test_own_row_is_a_file(tmp_path):
     (tmp_path / "mine.toml").write_text('name="Mine"\norder=35\npreset="asit"\nstage="teach"\n')
     keys = [row.key for row in load_rows((), tmp_path)]
@@ -98,7 +161,7 @@ def test_a_file_that_is_no_row_is_refused_by_name(tmp_path, text, message):
 def test_main_table_pools_seeds_and_compares_with_another_row():
     first = result("only-ct", scored(0.2, 0.4), scored(0.4, 0.6))
     second = result("asit", scored(0.4, 0.6), scored(0.6, 0.8))
-    lines = main_table([first, second]).rows
+    lines = main_table([first, second], "Rows").rows
     # mean over organs: (0.4 + 0.2) / 2 of the livers' mean 0.4 and the spleens' 0.2
     assert lines[0][1].startswith("30.0 (")
     # every case gains 0.2 on the liver and 0.1 on the spleen: no patient differs in the gain
@@ -118,8 +181,9 @@ def test_every_step_is_paired_pooled_and_for_each_seed():
     assert line[4] == "+15.0 / +0.0"
 
 
-def test_rows_are_compared_with_rows_that_there_are():
-    rows = load_rows()
+@pytest.mark.parametrize("group", GROUPS)
+def test_rows_are_compared_with_rows_that_there_are(group):
+    rows = load_rows(group=group)
     keys = [row.key for row in rows]
     for row in rows:
         assert all(keys.index(other) < keys.index(row.key) for other in row.against)
@@ -135,8 +199,8 @@ def test_the_same_patients_in_two_seeds_are_no_new_evidence():
 
 def test_all_tables_have_a_cell_for_every_row_and_organ():
     rows = [result("only-ct", scored(0.2, 0.4)), result("asit", scored(0.4, 0.6))]
-    found = tables(rows)
-    assert len(found) == 8
+    found = (*main_tables(rows, "Rows"), *organ_tables(rows))
+    assert len(found) == 8 and found[0].title == "Rows"
     for table in found:
         assert all(len(line) == len(table.header) for line in table.rows)
     dsc = next(table for table in found if table.title.startswith("DSC % per organ"))

@@ -25,6 +25,7 @@ def ablate(
     target_truth: Path | None = None,
     size: str = "demo",
     seeds: int = 2,
+    table: str = "steps",
     rows: tuple[str, ...] = (),
     rows_folder: Path | None = None,
     set_: Annotated[tuple[str, ...], Parameter(name="--set")] = (),
@@ -33,10 +34,11 @@ def ablate(
 ) -> int:
     """Compare the steps of the method: the rows of the paper's Table 7 and their controls.
 
-    Rows differ in configuration alone, share what they have in common, and are scored on MRI
-    outside the target cohort. Without --source the digital phantom is used, a new one for each
-    seed. The same command goes on after a kill. Leaves a page, and tables as
-    Markdown, LaTeX and CSV.
+    Or, with --table sources, the images that a teacher can learn from, and which of them would be
+    chosen without any target label. Rows differ in configuration alone, share what they have in
+    common, and are scored on MRI outside the target cohort. Without --source the digital phantom
+    is used, a new one for each seed. The same command goes on after a kill. Leaves a page, and
+    tables as Markdown, LaTeX and CSV.
 
     Parameters
     ----------
@@ -51,13 +53,17 @@ def ablate(
     truth
         True labels of the test MRI.
     target_truth
-        True labels of the target cohort, for the row "oracle" alone. Without them it is left out.
+        True labels of the target cohort, for the row "oracle", which is left out without them, and
+        to show beside a choice made without labels what truth would have chosen.
     size
         The budget of every row: demo, laptop, night, full.
     seeds
         Number of seeds: 1, 2, …
+    table
+        The rows that come with labelferry: steps (of the method, Table 7) or sources (of the
+        teacher's training images).
     rows
-        Only these rows, by the names of their files. All without it.
+        Only these rows of the table, by the names of their files. All without it.
     rows_folder
         A folder with further rows, one TOML file each.
     set_
@@ -68,14 +74,15 @@ def ablate(
         Seeds that run side by side; each takes its share of the cores.
     """
     from labelferry.experiments.ablation import Plan
-    from labelferry.experiments.rows import load_rows
+    from labelferry.experiments.rows import GROUPS, load_rows
     from labelferry.experiments.trial import cohort_trials, phantom_trials
     from labelferry.organs import FLARE, OrganSet
 
     if seeds < 1:
         raise UserError("an ablation needs at least one seed", seen=seeds)
     chosen = FLARE if organs is None else OrganSet.read(organs)
-    plan = Plan(load_rows(rows, rows_folder), size, set_, chosen)
+    found = load_rows(rows, rows_folder, group=table)
+    plan = Plan(found, size, set_, chosen, GROUPS[table])
     numbers = range(1, seeds + 1)
     if source is None:
         if any(path is not None for path in (target, test, truth, target_truth, organs)):
@@ -148,8 +155,10 @@ def _run(
         shared_patients=shared_patients,
     )
     out = console()
-    for table in done.tables[:4]:
+    for table in done.main:
         out.print(as_text(table) + "\n", markup=False)
+    if done.choice:
+        out.print(f"{done.choice}\n", markup=False)
     out.print(f"all tables: {done.markdown}", markup=False)
-    out.print(f"page:       {done.folder / 'ablation.html'}", markup=False)
+    out.print(f"page:       {done.page}", markup=False)
     return 0

@@ -13,9 +13,11 @@ from pathlib import Path
 from labelferry.errors import UserError
 from labelferry.evaluate import evaluate
 from labelferry.evaluate.truth import hash_truth
+from labelferry.experiments.criteria import FEWEST, write_criteria
 from labelferry.experiments.oracle import train_oracle
-from labelferry.experiments.rows import Row
+from labelferry.experiments.rows import GROUPS, Group, Row
 from labelferry.experiments.trial import Trial
+from labelferry.experiments.validation import validate
 from labelferry.files import hash_file, hash_value, read_json, write_json
 from labelferry.organs import FLARE, OrganSet
 from labelferry.pipeline.chain import find_input, run_config, set_up_torch
@@ -36,6 +38,7 @@ class Plan:
     size: str
     overrides: tuple[str, ...]
     organs: OrganSet = FLARE
+    group: Group = GROUPS["steps"]
 
     def __post_init__(self) -> None:
         for row in self.rows:
@@ -86,6 +89,7 @@ def _run_trial(plan: Plan, trial: Trial, make_events: MakeEvents) -> None:
             model = _run_row(plan, trial, row, data, refused, events)
             if model is not None:
                 _score(plan, trial, row, model, test, events)
+        _judge_teachers(plan, trial, events)
 
 
 def _check_apart(data: Input, images: Mapping[Path, str]) -> None:
@@ -105,8 +109,7 @@ def _run_row(
 ) -> Path | None:
     """Train what the row asks for; returns the model to be scored, None where there is none."""
     config = plan.config(row, trial.seed)
-    runs = trial.folder / "runs"
-    run = runs / row.key
+    run = run_path(trial, row)
     events.note(f"row {row.name}", "info")
     run_config(
         run,
@@ -114,7 +117,7 @@ def _run_row(
         data,
         refused,
         until="prepare" if row.stage == "oracle" else row.stage,
-        reuse=[runs / other.key for other in plan.rows if other.key != row.key],
+        reuse=[run_path(trial, other) for other in plan.rows if other.key != row.key],
         events=events,
     )
     if row.stage != "oracle":
@@ -142,6 +145,33 @@ def _score(plan: Plan, trial: Trial, row: Row, model: Path, test: str, events: E
     evaluation = evaluate(predictions, trial.truth, organs=plan.organs)
     evaluation.write_json(path)
     write_json(mark_path, {"schema_version": 1, "mark": mark})
+
+
+def _judge_teachers(plan: Plan, trial: Trial, events: Events) -> None:
+    """Judge the teachers that are scored: first all of them without truth, then each with it."""
+    teachers = [row for row in plan.rows if row.stage == "teach"]
+    runs = {row.key: run_path(trial, row) for row in teachers}
+    write_criteria(criteria_path(trial), runs, plan.organs)
+    if len(teachers) < FEWEST or trial.target_truth is None:
+        return
+    events.note("true labels of the target cohort beside the choice without labels", "info")
+    for row in teachers:
+        validate(validation_path(trial, row), runs[row.key], trial.target_truth, plan.organs)
+
+
+def run_path(trial: Trial, row: Row) -> Path:
+    """The run folder of a row on a trial."""
+    return trial.folder / "runs" / row.key
+
+
+def criteria_path(trial: Trial) -> Path:
+    """What was seen of a trial's teachers without truth."""
+    return trial.folder / "criteria.json"
+
+
+def validation_path(trial: Trial, row: Row) -> Path:
+    """The evaluation of a teacher's pseudo-labels on the target cohort."""
+    return trial.folder / "validation" / f"{row.key}.json"
 
 
 def scores_path(trial: Trial, row: Row) -> Path:

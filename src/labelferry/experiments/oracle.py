@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from labelferry.anatomy.prepare import prepare_labels
 from labelferry.errors import UserError
 from labelferry.evaluate.truth import find_truth, hash_truth
+from labelferry.experiments.validation import true_labels
 from labelferry.files import hash_value
-from labelferry.io.nifti import read_labels, write_volume
+from labelferry.io.nifti import write_volume
 from labelferry.organs import OrganSet
 from labelferry.pipeline.config import RunConfig
 from labelferry.pipeline.events import Events
@@ -60,10 +60,9 @@ def _examples(
         if case.id not in known:
             continue
         path = folder / f"{case.id}.nii.gz"
-        labels = read_labels(known[case.id].label, organs)
+        labels, annotated = true_labels(case, known[case.id], organs)
         if not path.exists():
-            write_volume(path, prepare_labels(labels, case.read(), case=case.id))
-        annotated = known[case.id].annotated_in(labels)
+            write_volume(path, labels)
         examples.append(Example(case.id, case.channels(config.refine.space), path, annotated))
     if not examples:
         raise UserError(

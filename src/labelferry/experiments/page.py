@@ -13,18 +13,20 @@ from labelferry.report.data import AblationRow, InputRow, TableView
 
 def write_page(
     path: Path,
+    title: str,
     results: Sequence[RowResult],
     below: Sequence[WordTable],
     *,
     size: str,
     seeds: Sequence[int],
 ) -> None:
-    """Write ``ablation.html``: the rows as bars with intervals, and ``below`` it further tables."""
+    """Write the page: the rows as bars with intervals, and ``below`` it further tables."""
+    paper = any(result.row.paper for result in results)
     cases = max((len(result.cases) for result in results), default=0)
     patients = max((result.interval("dsc").patients for result in results), default=0)
     write_ablation_page(
         path,
-        "Ablation",
+        title,
         ablation_rows(results),
         facts=(
             InputRow("size", size),
@@ -36,7 +38,7 @@ def write_page(
         ],
         notes=(
             "Every row has the same budget of optimiser steps; rows differ in configuration alone.",
-            "The paper's numbers are of other data and another budget.",
+            *(["The paper's numbers are of other data and another budget."] if paper else []),
         ),
     )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from importlib import resources
 from importlib.resources.abc import Traversable
 from pathlib import Path
@@ -13,6 +14,28 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from labelferry.errors import UserError
 from labelferry.pipeline.config import RunConfig, build_config, load_config
+
+
+@dataclass(frozen=True)
+class Group:
+    """Rows that come with the package and answer one question together."""
+
+    folder: str
+    heading: str
+    """Of the page."""
+    title: str
+    """Of the main table."""
+    stem: str
+    """Of the names of the files that hold its tables."""
+
+
+GROUPS = {
+    "steps": Group("rows", "Ablation", "Ablation (Table 7)", "ablation"),
+    "sources": Group(
+        "sources", "Sources of training images", "Sources of training images", "sources"
+    ),
+}
+"""Our groups of rows: the steps of the method, and the images that a teacher learns from."""
 
 
 class PaperScore(BaseModel):
@@ -59,14 +82,18 @@ class Row(BaseModel):
         return build_config(values)
 
 
-def load_rows(keys: Sequence[str] = (), folder: Path | None = None) -> tuple[Row, ...]:
-    """Rows in their order: those that come with the package and those of ``folder``.
+def load_rows(
+    keys: Sequence[str] = (), folder: Path | None = None, *, group: str = "steps"
+) -> tuple[Row, ...]:
+    """Rows in their order: those of one of our groups and those of ``folder``.
 
     ``keys`` picks some. A file of ``folder`` takes the place of ours of the same name. Raises
-    ``UserError`` for an unknown key, and for a file that is not a row.
+    ``UserError`` for an unknown group or key, and for a file that is not a row.
     """
+    if group not in GROUPS:
+        raise UserError("unknown table of rows", seen=group, allowed=", ".join(GROUPS))
     files: dict[str, Traversable] = {}
-    places: list[Traversable] = [resources.files("labelferry.experiments") / "rows"]
+    places: list[Traversable] = [resources.files("labelferry.experiments") / GROUPS[group].folder]
     if folder is not None:
         if not folder.is_dir():
             raise UserError("no such folder of rows", path=folder)

@@ -79,18 +79,29 @@ def read_results(
     return tuple(found)
 
 
-def tables(results: Sequence[RowResult]) -> tuple[WordTable, ...]:
-    """All tables, the main one first."""
+def main_tables(results: Sequence[RowResult], title: str) -> tuple[WordTable, ...]:
+    """The rows beside each other, the main table first."""
+    if not results:
+        return ()
+    return (
+        main_table(results, title),
+        step_table(results),
+        seeds_table(results),
+        domain_table(results),
+    )
+
+
+def organ_tables(results: Sequence[RowResult]) -> tuple[WordTable, ...]:
+    """Organ by organ: means and quartiles."""
     if not results:
         return ()
     organs = next(iter(results[-1].seeds.values())).organ_names
-    main = [main_table(results), step_table(results), seeds_table(results), domain_table(results)]
     per_organ = [organ_table(results, organs, metric) for metric in SHARES]
     quartiles = [quartile_table(results, organs, metric) for metric in SHARES]
-    return (*main, *per_organ, *quartiles)
+    return (*per_organ, *quartiles)
 
 
-def main_table(results: Sequence[RowResult]) -> WordTable:
+def main_table(results: Sequence[RowResult], title: str) -> WordTable:
     """Table 7: means with intervals, the step from another row, and the paper's numbers."""
     lines = []
     for result in results:
@@ -108,7 +119,7 @@ def main_table(results: Sequence[RowResult]) -> WordTable:
             )
         )
     return WordTable(
-        "Ablation (Table 7)",
+        title,
         ("row", "DSC %", "NSD %", "DSC against", "paper DSC", "paper NSD"),
         tuple(lines),
         "Mean over organs of the mean over cases, all seeds pooled; in brackets 95 % bootstrap "

@@ -24,7 +24,7 @@ class Trial:
     truth: Path
     """True labels of ``test``."""
     target_truth: Path | None
-    """True labels of the target cohort, for the oracle alone."""
+    """True labels of the target cohort, for the oracle, and to check choices made without."""
 
 
 def phantom_trials(
