@@ -13,7 +13,7 @@ from labelferry.experiments.criteria import Values
 
 Floats = NDArray[np.float64]
 
-CRITERION = "consensus"
+CRITERION = "plausibility"
 """The criterion that decides; the others stand beside it for comparison."""
 
 

@@ -9,6 +9,7 @@ from labelferry.evaluate.results import read_evaluation
 from labelferry.experiments.ablation import criteria_path, validation_path
 from labelferry.experiments.choosing import (
     CRITERION,
+    Correlation,
     Judged,
     Known,
     best,
@@ -118,28 +119,25 @@ def choice_table(study: Study) -> WordTable:
 def agreement_table(study: Study) -> WordTable:
     """Spearman's rho of each criterion with the true scores."""
     lines = []
-    for name in (*study.criteria, TRUTH):
-        seen = study.validation if name == TRUTH else study.of(name)
-        cells = []
-        for truth in (study.validation, study.test):
-            found = correlate(seen, truth)
-            same = seen is truth or (name == TRUTH and truth == study.validation)
-            each = " / ".join(number(rho) for rho in found.seeds)
-            cells += [ABSENT] * 3 if same else [number(found.raw), number(found.within), each]
-        lines.append((_decides(name), *cells, str(correlate(seen, study.test).teachers)))
+    for name in study.criteria:
+        beside = [correlate(study.of(name), truth) for truth in (study.validation, study.test)]
+        lines.append((_decides(name), *(cell for one in beside for cell in _rhos(one))))
+    lines.append((TRUTH, *[ABSENT] * 3, *_rhos(correlate(study.validation, study.test))))
+    teachers = sum(len(one) for one in study.test)
     head = ("ρ {}", "ρ {} within seeds", "ρ {} of each seed")
     return WordTable(
         "Do the criteria rank teachers as truth does?",
-        (
-            "criterion",
-            *(text.format(what) for what in ("validation", "test") for text in head),
-            "teachers",
-        ),
+        ("criterion", *(text.format(what) for what in ("validation", "test") for text in head)),
         tuple(lines),
-        "Spearman's rank correlation over the teachers with their true mean DSC on the target "
-        "cohort (validation) and on other patients (test); 'within seeds' ranks the teachers of "
-        "each seed first.",
+        f"Spearman's rank correlation over {teachers} teachers with their true mean DSC on the "
+        "target cohort (validation) and on other patients (test); 'within seeds' ranks the "
+        "teachers of each seed first.",
     )
+
+
+def _rhos(found: Correlation) -> tuple[str, str, str]:
+    each = " / ".join(number(rho) for rho in found.seeds)
+    return number(found.raw), number(found.within), each
 
 
 def teacher_table(study: Study) -> WordTable:
