@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from labelferry.errors import UserError
-from labelferry.evaluate.agreement import agreement, mean_agreement, others_majority
+from labelferry.evaluate.agreement import agreement, mean_agreement, others_vote
 from labelferry.evaluate.overlap import dice
 
 
@@ -47,7 +47,7 @@ def test_agreement_is_dice_both_ways(a, b):
 
 def test_the_others_vote_without_oneself():
     maps = [row(1, 1, 2, 0), row(1, 2, 2, 3), row(0, 2, 2, 3), row(1, 2, 0, 0)]
-    votes = others_majority(maps)
+    votes = others_vote(maps)
     # first: 1 of {1,0,1}, 2 of {2,2,2}, 2 of {2,2,0}, 3 of {3,3,0}
     assert votes[0].ravel().tolist() == [1, 2, 2, 3]
     # second: 1 of {1,0,1}, 2 of {1,2,2}, 2 of {2,2,0}, 0 of {0,3,0}
@@ -56,14 +56,23 @@ def test_the_others_vote_without_oneself():
 
 
 def test_of_equal_votes_the_smallest_id_wins():
-    votes = others_majority([row(5, 9), row(3, 2), row(0, 1)])
+    votes = others_vote([row(5, 9), row(3, 2), row(0, 1)])
     assert [vote.ravel().tolist() for vote in votes] == [[0, 1], [0, 1], [3, 2]]
+
+
+def test_votes_weigh():
+    maps = [row(1, 1), row(2, 1), row(2, 0), row(3, 2)]
+    votes = others_vote(maps, [1.0, 0.5, 0.6, 1.2])
+    # first: 2 has 0.5 + 0.6, 3 has 1.2; 0 has 0.6, 1 has 0.5, 2 has 1.2
+    assert votes[0].ravel().tolist() == [3, 2]
+    # last: 2 has 1.1, 1 has 1; 1 has 1.5
+    assert votes[3].ravel().tolist() == [2, 1]
 
 
 def test_a_vote_needs_three():
     with pytest.raises(UserError, match="three"):
-        others_majority([row(1), row(1)])
+        others_vote([row(1), row(1)])
 
 
 def test_votes_of_empty_maps_are_empty():
-    assert not np.any(others_majority([row(0, 0)] * 3))
+    assert not np.any(others_vote([row(0, 0)] * 3))

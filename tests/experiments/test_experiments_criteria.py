@@ -85,13 +85,32 @@ def test_sequences_of_one_patient_agree(teacher):
     assert sequences_agree(failed, FLARE) == 0.0
 
 
+def consensus_of(teachers):
+    found = consensus(teachers, FLARE)
+    return found["consensus"], found["teachers agree"]
+
+
+def test_poor_teachers_who_agree_do_not_decide(teacher):
+    """Four implausible teachers outvote two plausible ones only where all votes weigh the same."""
+    good, poor = [1, 1, 2, 0], [0, 2, 0, 1]
+    six = [
+        *(teacher(row, {"a": good}, {"a": judged(1.0)}) for row in ("g1", "g2")),
+        *(teacher(row, {"a": poor}, {"a": judged(4.0)}) for row in ("p1", "p2", "p3", "p4")),
+    ]
+    found = consensus(six, FLARE)
+    rows = ("g1", "g2", "p1", "p2", "p3", "p4")
+    assert found["consensus"] == dict(zip(rows, (0, 0, 1, 1, 1, 1), strict=True))
+    # g1 sees e^-1 against 4 e^-4 = 0.2 e^-1; the poor see 2 e^-1 against 3 e^-4
+    assert found["weighted consensus"] == dict(zip(rows, (1, 1, 0, 0, 0, 0), strict=True))
+
+
 def test_consensus_by_hand(teacher):
     three = [
         teacher("x", {"a": [1, 1, 2, 0]}),
         teacher("y", {"a": [1, 1, 0, 0]}),
         teacher("z", {"a": [1, 0, 2, 2]}),
     ]
-    voted, paired = consensus(three, FLARE)
+    voted, paired = consensus_of(three)
     # x against the vote of y, z = 1 0 0 0 (of equals the smaller): liver 2/3, right kidney 0
     assert voted["x"] == pytest.approx((2 / 3 + 0) / 2)
     # y against the vote of x, z = 1 0 2 0: liver 2/3, right kidney 0
@@ -105,7 +124,7 @@ def test_consensus_by_hand(teacher):
 def test_a_teacher_that_finds_nothing_agrees_with_nobody(teacher):
     some = [1, 1, 2, 0]
     maps = {"x": some, "y": some, "z": some, "empty": [0] * 4}
-    voted, paired = consensus([teacher(row, {"a": values}) for row, values in maps.items()], FLARE)
+    voted, paired = consensus_of([teacher(row, {"a": values}) for row, values in maps.items()])
     assert voted == {"x": 1.0, "y": 1.0, "z": 1.0, "empty": 0.0}
     assert paired["empty"] == 0.0 and paired["x"] == pytest.approx(2 / 3)
 
@@ -114,13 +133,13 @@ def test_a_failed_case_counts_as_nothing_found(teacher):
     maps = {"a": [1, 1, 0, 0], "b": [1, 1, 0, 0]}
     three = [teacher(row, maps) for row in "xy"]
     failed = teacher("z", {"a": [1, 1, 0, 0]}, cases=["a", "b"])
-    voted, _ = consensus([*three, failed], FLARE)
+    voted, _ = consensus_of([*three, failed])
     assert voted["z"] == 0.5
 
 
 def test_nobody_found_anything(teacher):
     three = [teacher(row, {"a": [0] * 4}) for row in "xyz"]
-    voted, paired = consensus(three, FLARE)
+    voted, paired = consensus_of(three)
     assert set(voted.values()) == set(paired.values()) == {None}
 
 

@@ -6,6 +6,7 @@ through a :class:`Teacher`, and no function takes any.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
@@ -15,7 +16,7 @@ import numpy as np
 from scipy import stats
 
 from labelferry.errors import UserError
-from labelferry.evaluate.agreement import Labels, mean_agreement, others_majority
+from labelferry.evaluate.agreement import Labels, mean_agreement, others_vote
 from labelferry.files import hash_value, read_json, write_json
 from labelferry.io.nifti import read_labels
 from labelferry.organs import OrganSet
@@ -28,6 +29,8 @@ FEWEST = 3
 """Teachers of one seed below which there is no consensus, and no choice."""
 REVISION = 1
 """Raised when a criterion is computed in another way."""
+_WORST = 2 * CAP
+"""The largest z there is: of an organ of absurd size at an absurd place."""
 Values = Mapping[str, float | None]
 """Of each teacher, by its row's key. Higher is better; None where it is undefined."""
 
@@ -69,17 +72,15 @@ def criteria(teachers: Sequence[Teacher], organs: OrganSet) -> dict[str, Values]
     """
     if len(teachers) < FEWEST:
         raise UserError("a choice needs three teachers", seen=len(teachers))
-    of_all, of_pairs = consensus(teachers, organs)
     alone: dict[str, Values] = {
         "plausibility": {teacher.row: plausible(teacher) for teacher in teachers},
         "organs found": {teacher.row: found(teacher) for teacher in teachers},
         "sequences agree": {teacher.row: sequences_agree(teacher, organs) for teacher in teachers},
-        "consensus": of_all,
-        "teachers agree": of_pairs,
+        **consensus(teachers, organs),
     }
-    return {
-        **alone,
-        "plausibility + consensus": mean_rank([alone["plausibility"], of_all]),
+    together = (("plausibility", "sequences agree"), ("plausibility", "weighted consensus"))
+    return alone | {
+        " + ".join(names): mean_rank([alone[name] for name in names]) for names in together
     }
 
 
@@ -88,9 +89,7 @@ def plausible(teacher: Teacher) -> float | None:
 
     A case without a label map, or one that could not be judged, counts as the largest z there is.
     """
-    worst = 2 * CAP
-    judged = (teacher.plausibility.get(case.id) for case in teacher.cases)
-    z = [worst if case is None else min(worst, case.z) for case in judged]
+    z = [_z(teacher, case) for case in teacher.cases]
     return -float(np.mean(z)) if z else None
 
 
@@ -130,25 +129,34 @@ def sequences_agree(teacher: Teacher, organs: OrganSet) -> float | None:
     return float(np.mean(scores)) if scores else None
 
 
-def consensus(teachers: Sequence[Teacher], organs: OrganSet) -> tuple[Values, Values]:
-    """Mean Dice of each teacher with the vote of the others, and with each of the others.
+def consensus(teachers: Sequence[Teacher], organs: OrganSet) -> dict[str, Values]:
+    """Mean Dice of each teacher with the others, in three ways.
 
-    The mean over cases of the mean over the organs that either side holds. A teacher without a
-    label map of a case counts as one that found nothing; a case in which nobody found anything is
-    left out.
+    With their vote (``consensus``); with the same where a vote weighs exp(-z), z the voter's
+    implausibility in this case, so that poor teachers who agree do not decide (``weighted
+    consensus``); and with each of them in turn (``teachers agree``). Each is the mean over cases of
+    the mean over the organs that either side holds. A teacher without a label map of a case counts
+    as one that found nothing; a case in which neither side found anything is left out.
     """
-    rows = [teacher.row for teacher in teachers]
-    voted: dict[str, list[float]] = {row: [] for row in rows}
-    paired: dict[str, list[float]] = {row: [] for row in rows}
+    scores: dict[str, dict[str, list[float]]] = {
+        name: {teacher.row: [] for teacher in teachers}
+        for name in ("consensus", "weighted consensus", "teachers agree")
+    }
     for case in teachers[0].cases:
         maps = _maps(teachers, case, organs)
-        for row, own, vote in zip(rows, maps, others_majority(maps), strict=True):
-            _add(voted[row], mean_agreement(own, vote))
-        for one, other in combinations(range(len(rows)), 2):
+        weights = [math.exp(-_z(teacher, case)) for teacher in teachers]
+        votes = {"consensus": others_vote(maps), "weighted consensus": others_vote(maps, weights)}
+        for name, others in votes.items():
+            for teacher, own, vote in zip(teachers, maps, others, strict=True):
+                _add(scores[name][teacher.row], mean_agreement(own, vote))
+        for one, other in combinations(range(len(teachers)), 2):
             score = mean_agreement(maps[one], maps[other])
-            for row in (rows[one], rows[other]):
-                _add(paired[row], score)
-    return _means(voted), _means(paired)
+            for teacher in (teachers[one], teachers[other]):
+                _add(scores["teachers agree"][teacher.row], score)
+    return {
+        name: {row: float(np.mean(values)) if values else None for row, values in rows.items()}
+        for name, rows in scores.items()
+    }
 
 
 def mean_rank(several: Sequence[Values]) -> Values:
@@ -164,6 +172,11 @@ def mean_rank(several: Sequence[Values]) -> Values:
     return {row: mean.get(row) for row in several[0]}
 
 
+def _z(teacher: Teacher, case: PreparedCase) -> float:
+    judged = teacher.plausibility.get(case.id)
+    return _WORST if judged is None else min(_WORST, judged.z)
+
+
 def _maps(teachers: Sequence[Teacher], case: PreparedCase, organs: OrganSet) -> list[Labels]:
     read = [teacher.read(case, organs) for teacher in teachers]
     there = [one.array for one in read if one is not None]
@@ -174,10 +187,6 @@ def _maps(teachers: Sequence[Teacher], case: PreparedCase, organs: OrganSet) -> 
 def _add(values: list[float], value: float | None) -> None:
     if value is not None:
         values.append(value)
-
-
-def _means(scores: Mapping[str, Sequence[float]]) -> Values:
-    return {row: float(np.mean(values)) if values else None for row, values in scores.items()}
 
 
 def write_criteria(path: Path, runs: Mapping[str, Path], organs: OrganSet) -> None:
