@@ -137,7 +137,7 @@ def test_no_choice_can_take_truth():
 def test_teachers_and_csv():
     table = teacher_table(study())
     assert table.header == ("row", CRITERION, "validation DSC %", "test DSC %")
-    assert table.rows[1] == ("Row B", "0.20", "55.0", "50.0")
+    assert table.rows[1] == ("Row B", "0.200", "55.0", "50.0")
     lines = study_csv(study()).splitlines()
     assert lines[0] == f"row,seed,{CRITERION},validation_dsc,test_dsc"
     assert lines[1] == "a,1,0.1,0.3,0.2" and len(lines) == 7

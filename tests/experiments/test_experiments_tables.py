@@ -170,6 +170,14 @@ def test_main_table_pools_seeds_and_compares_with_another_row():
     assert lines[0][3] == "–"
 
 
+def test_where_the_paper_has_no_row_there_is_no_column_for_it():
+    rows = load_rows(["src-ct", "src-curves"], group="sources")
+    results = [RowResult(row, {1: scored(0.2, 0.4)}, False) for row in rows]
+    table = main_table(results, "Rows")
+    assert table.header == ("row", "DSC %", "NSD %", "DSC against")
+    assert all(len(line) == 4 for line in table.rows) and "paper" not in table.note
+
+
 def test_every_step_is_paired_pooled_and_for_each_seed():
     rows = [
         result("only-ct", scored(0.2, 0.4), scored(0.4, 0.6)),

@@ -123,7 +123,7 @@ def agreement_table(study: Study) -> WordTable:
         beside = [correlate(study.of(name), truth) for truth in (study.validation, study.test)]
         lines.append((_decides(name), *(cell for one in beside for cell in _rhos(one))))
     lines.append((TRUTH, *[ABSENT] * 3, *_rhos(correlate(study.validation, study.test))))
-    teachers = sum(len(one) for one in study.test)
+    teachers = max(correlate(study.of(name), study.test).teachers for name in study.criteria)
     head = ("ρ {}", "ρ {} within seeds", "ρ {} of each seed")
     return WordTable(
         "Do the criteria rank teachers as truth does?",
@@ -150,7 +150,7 @@ def teacher_table(study: Study) -> WordTable:
         tuple(
             (
                 name,
-                *(number(values.get(key)) for values in criteria),
+                *(number(values.get(key), 3) for values in criteria),
                 percent(validation.get(key)),
                 percent(test.get(key)),
             )

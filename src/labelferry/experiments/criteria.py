@@ -23,7 +23,7 @@ from labelferry.organs import OrganSet
 from labelferry.pipeline.manifest import Manifest
 from labelferry.pipeline.prepared import PreparedCase, prepared_cases
 from labelferry.prior.plausibility import CAP, CasePlausibility
-from labelferry.volume import Segmentation, resample_labels
+from labelferry.volume import Segmentation, bounding_box, resample_labels
 
 FEWEST = 3
 """Teachers of one seed below which there is no consensus, and no choice."""
@@ -178,10 +178,14 @@ def _z(teacher: Teacher, case: PreparedCase) -> float:
 
 
 def _maps(teachers: Sequence[Teacher], case: PreparedCase, organs: OrganSet) -> list[Labels]:
+    """The label maps of a case in the box that holds all that any of them found."""
     read = [teacher.read(case, organs) for teacher in teachers]
     there = [one.array for one in read if one is not None]
-    shape = there[0].shape if there else (1, 1, 1)
-    return [np.zeros(shape, np.uint8) if one is None else one.array for one in read]
+    if not there:
+        return [np.zeros((1, 1, 1), np.uint8)] * len(read)
+    box = bounding_box(np.any(there, axis=0)).slices
+    nothing = np.zeros_like(there[0][box])
+    return [nothing if one is None else one.array[box] for one in read]
 
 
 def _add(values: list[float], value: float | None) -> None:

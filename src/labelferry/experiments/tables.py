@@ -102,10 +102,10 @@ def organ_tables(results: Sequence[RowResult]) -> tuple[WordTable, ...]:
 
 
 def main_table(results: Sequence[RowResult], title: str) -> WordTable:
-    """Table 7: means with intervals, the step from another row, and the paper's numbers."""
+    """Means with intervals, the step from another row, and the paper's numbers where it has any."""
+    printed = any(result.row.paper for result in results)
     lines = []
     for result in results:
-        paper = result.row.paper
         other = first_other(result, results)
         step = result.against(other, "dsc") if other else None
         lines.append(
@@ -114,17 +114,23 @@ def main_table(results: Sequence[RowResult], title: str) -> WordTable:
                 _interval(result.interval("dsc")),
                 _interval(result.interval("nsd")),
                 _step(step) + (f" {other.row.name}" if other else ""),
-                f"{paper.dsc:.1f}" if paper else ABSENT,
-                f"{paper.nsd:.1f}" if paper else ABSENT,
+                *(_paper(result.row) if printed else ()),
             )
         )
     return WordTable(
         title,
-        ("row", "DSC %", "NSD %", "DSC against", "paper DSC", "paper NSD"),
+        (
+            *("row", "DSC %", "NSD %", "DSC against"),
+            *(("paper DSC", "paper NSD") if printed else ()),
+        ),
         tuple(lines),
         "Mean over organs of the mean over cases, all seeds pooled; in brackets 95 % bootstrap "
-        "intervals over patients. The paper's numbers are of other data.",
+        "intervals over patients." + (" The paper's numbers are of other data." if printed else ""),
     )
+
+
+def _paper(row: Row) -> tuple[str, str]:
+    return (f"{row.paper.dsc:.1f}", f"{row.paper.nsd:.1f}") if row.paper else (ABSENT, ABSENT)
 
 
 def first_other(result: RowResult, results: Sequence[RowResult]) -> RowResult | None:
