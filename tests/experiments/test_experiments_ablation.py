@@ -227,6 +227,27 @@ def test_two_teachers_are_no_choice(done):
     assert not any("without labels" in table.title for table in made.main)
 
 
+@pytest.mark.parametrize(
+    ("arguments", "stem", "first"),
+    [([], "ablation", "only-ct"), (["--table", "sources"], "sources", "src-ct")],
+)
+def test_the_table_of_rows_is_chosen_on_the_command_line(
+    arguments, stem, first, cohort, tmp_path, monkeypatch
+):
+    seen = []
+
+    def stop(folder, plan, trials, **other):
+        seen.append(plan)
+        raise UserError("enough seen")
+
+    monkeypatch.setattr("labelferry.experiments.run.run_ablation", stop)
+    places = ("--source", "source", "--target", "target", "--test", "test", "--truth", "truth/test")
+    call = [part if part.startswith("--") else str(cohort / part) for part in places]
+    assert command(["ablate", str(tmp_path), *call, *arguments]) == 2
+    (plan,) = seen
+    assert (plan.group.stem, plan.rows[0].key, len(plan.rows)) == (stem, first, 10)
+
+
 def test_seeds_side_by_side_give_the_same_scores(done, cohort, tiny, tmp_path):
     """Two seeds in two processes; seed 1 as it is alone."""
     rows = ["--rows", "only-ct", "--rows", "asit"]
