@@ -60,15 +60,6 @@ def test_of_equal_votes_the_smallest_id_wins():
     assert [vote.ravel().tolist() for vote in votes] == [[0, 1], [0, 1], [3, 2]]
 
 
-def test_votes_weigh():
-    maps = [row(1, 1), row(2, 1), row(2, 0), row(3, 2)]
-    votes = others_vote(maps, [1.0, 0.5, 0.6, 1.2])
-    # first: 2 has 0.5 + 0.6, 3 has 1.2; 0 has 0.6, 1 has 0.5, 2 has 1.2
-    assert votes[0].ravel().tolist() == [3, 2]
-    # last: 2 has 1.1, 1 has 1; 1 has 1.5
-    assert votes[3].ravel().tolist() == [2, 1]
-
-
 def test_a_vote_needs_three():
     with pytest.raises(UserError, match="three"):
         others_vote([row(1), row(1)])

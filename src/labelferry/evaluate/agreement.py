@@ -33,30 +33,22 @@ def mean_agreement(a: Labels, b: Labels) -> float | None:
     return float(np.mean(list(found.values()))) if found else None
 
 
-def others_vote(labels: Sequence[Labels], weights: Sequence[float] | None = None) -> list[Labels]:
+def others_vote(labels: Sequence[Labels]) -> list[Labels]:
     """For each of several label maps, the vote of the others.
 
     A voxel gets the id, background included, that most of the others give it; of equals the
-    smallest id, so that background wins where nothing is agreed on. ``weights`` (default: 1 each)
-    says how much each map's vote counts. Raises ``UserError`` with fewer than three maps: two
-    others are the fewest that can vote.
+    smallest id, so that background wins where nothing is agreed on. Raises ``UserError`` with fewer
+    than three maps: two others are the fewest that can vote.
     """
     if len(labels) < 3:
         raise UserError("a vote of the others needs three label maps", seen=len(labels))
-    weights = [1.0] * len(labels) if weights is None else weights
     stack = np.stack(labels)
-    votes = np.zeros((int(stack.max(initial=0)) + 1, *labels[0].shape))
-    for own, weight in zip(labels, weights, strict=True):
-        _vote(votes, own, weight)
+    ids = range(int(stack.max(initial=0)) + 1)
+    votes = np.stack([(stack == n).sum(axis=0, dtype=np.uint16) for n in ids])
     found = []
-    for own, weight in zip(labels, weights, strict=True):
+    for own in labels:
         others = votes.copy()
-        _vote(others, own, -weight)
+        mine = own[None]
+        np.put_along_axis(others, mine, np.take_along_axis(others, mine, axis=0) - 1, axis=0)
         found.append(others.argmax(axis=0).astype(np.uint8))
     return found
-
-
-def _vote(votes: NDArray[np.float64], labels: Labels, weight: float) -> None:
-    """Add a vote to the id of every voxel, in place."""
-    before = np.take_along_axis(votes, labels[None], axis=0)
-    np.put_along_axis(votes, labels[None], before + weight, axis=0)

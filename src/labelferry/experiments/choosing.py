@@ -13,8 +13,9 @@ from labelferry.experiments.criteria import Values
 
 Floats = NDArray[np.float64]
 
-CRITERION = "plausibility"
-"""The criterion that decides; the others stand beside it for comparison."""
+CRITERION = "plausibility + teachers agree"
+"""The criterion that decides; the others stand beside it for comparison. Chosen by measuring, see
+docs/reference/ablation.md."""
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,6 @@ through a :class:`Teacher`, and no function takes any.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
@@ -78,7 +77,7 @@ def criteria(teachers: Sequence[Teacher], organs: OrganSet) -> dict[str, Values]
         "sequences agree": {teacher.row: sequences_agree(teacher, organs) for teacher in teachers},
         **consensus(teachers, organs),
     }
-    together = (("plausibility", "sequences agree"), ("plausibility", "weighted consensus"))
+    together = (("plausibility", "sequences agree"), ("plausibility", "teachers agree"))
     return alone | {
         " + ".join(names): mean_rank([alone[name] for name in names]) for names in together
     }
@@ -130,33 +129,24 @@ def sequences_agree(teacher: Teacher, organs: OrganSet) -> float | None:
 
 
 def consensus(teachers: Sequence[Teacher], organs: OrganSet) -> dict[str, Values]:
-    """Mean Dice of each teacher with the others, in three ways.
+    """Mean Dice of each teacher with the others: with their vote, and with each of them in turn.
 
-    With their vote (``consensus``); with the same where a vote weighs exp(-z), z the voter's
-    implausibility in this case, so that poor teachers who agree do not decide (``weighted
-    consensus``); and with each of them in turn (``teachers agree``). Each is the mean over cases of
-    the mean over the organs that either side holds. A teacher without a label map of a case counts
-    as one that found nothing; a case in which neither side found anything is left out.
+    Called ``consensus`` and ``teachers agree``. Each is the mean over cases of the mean over the
+    organs that either side holds. A teacher without a label map of a case counts as one that found
+    nothing; a case in which neither side found anything is left out.
     """
-    scores: dict[str, dict[str, list[float]]] = {
-        name: {teacher.row: [] for teacher in teachers}
-        for name in ("consensus", "weighted consensus", "teachers agree")
-    }
+    rows = [teacher.row for teacher in teachers]
+    voted: dict[str, list[float]] = {row: [] for row in rows}
+    paired: dict[str, list[float]] = {row: [] for row in rows}
     for case in teachers[0].cases:
         maps = _maps(teachers, case, organs)
-        weights = [math.exp(-_z(teacher, case)) for teacher in teachers]
-        votes = {"consensus": others_vote(maps), "weighted consensus": others_vote(maps, weights)}
-        for name, others in votes.items():
-            for teacher, own, vote in zip(teachers, maps, others, strict=True):
-                _add(scores[name][teacher.row], mean_agreement(own, vote))
-        for one, other in combinations(range(len(teachers)), 2):
+        for row, own, vote in zip(rows, maps, others_vote(maps), strict=True):
+            _add(voted[row], mean_agreement(own, vote))
+        for one, other in combinations(range(len(rows)), 2):
             score = mean_agreement(maps[one], maps[other])
-            for teacher in (teachers[one], teachers[other]):
-                _add(scores["teachers agree"][teacher.row], score)
-    return {
-        name: {row: float(np.mean(values)) if values else None for row, values in rows.items()}
-        for name, rows in scores.items()
-    }
+            for row in (rows[one], rows[other]):
+                _add(paired[row], score)
+    return {"consensus": _means(voted), "teachers agree": _means(paired)}
 
 
 def mean_rank(several: Sequence[Values]) -> Values:
@@ -191,6 +181,10 @@ def _maps(teachers: Sequence[Teacher], case: PreparedCase, organs: OrganSet) -> 
 def _add(values: list[float], value: float | None) -> None:
     if value is not None:
         values.append(value)
+
+
+def _means(scores: Mapping[str, Sequence[float]]) -> Values:
+    return {row: float(np.mean(values)) if values else None for row, values in scores.items()}
 
 
 def write_criteria(path: Path, runs: Mapping[str, Path], organs: OrganSet) -> None:
