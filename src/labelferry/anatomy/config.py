@@ -26,11 +26,17 @@ class AnatomyConfig(BaseModel):
     smoothing_mm: tuple[float, float, float] = (1.9, 1.9, 1.5)
     """Gaussian sigma before the Sobel filter in mm, (x, y, z); z is not used in 2-D. Ours: noisy
     sequences gain by it; the paper has none, (0, 0, 0)."""
+    gradient_scale: Literal["volume", "local"] = "volume"
+    """What a gradient is measured by: a percentile of the whole volume's gradients, or the mean of
+    those round it (``local``, ours: docs/explanation/anatomy-space.md)."""
     gradient_percentile: float = Field(99.5, gt=0, le=100)
-    """Percentile of the gradient magnitude within the body that becomes 1 (ours)."""
+    """``volume``: percentile of the gradient magnitude within the body that becomes 1 (ours)."""
     gradient_gamma: float = Field(0.5, gt=0)
-    """Exponent after scaling; below 1 it lifts weak edges. Ours; 1 leaves the magnitude as it is,
-    which is the plain reading of the paper."""
+    """``volume``: exponent after scaling; below 1 it lifts weak edges. Ours; 1 leaves the magnitude
+    as it is, which is the plain reading of the paper."""
+    local_mm: float = Field(15.0, gt=0)
+    """``local``: Gaussian sigma in mm of what counts as round a place, along the axes of the Sobel
+    filter (ours, measured)."""
 
     @model_validator(mode="after")
     def _ranges(self) -> Self:

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from labelferry.anatomy.config import AnatomyConfig
+from labelferry.anatomy.local import local_edges
 
 
 def gradient_magnitude(
@@ -40,7 +41,9 @@ def anatomy_space(
     """An image (x, y, z) in [0, 1] as edges in [0, 1]; float32, same shape. ``spacing`` in mm.
 
     The gradient magnitude is divided by its own ``gradient_percentile`` within ``body``, clipped
-    and raised to ``gradient_gamma``. An image without any edge gives zeros.
+    and raised to ``gradient_gamma``; or, with ``gradient_scale`` ``local``, measured by the
+    gradients round it (:func:`~labelferry.anatomy.local.local_edges`). An image without any edge
+    gives zeros.
     """
     if config.sobel == "none":
         return np.array(image, np.float32)
@@ -48,6 +51,8 @@ def anatomy_space(
     sigma = [config.smoothing_mm[a] / spacing[a] if a in axes else 0.0 for a in range(3)]
     smooth = ndimage.gaussian_filter(image, sigma, mode="nearest") if max(sigma) > 0 else image
     edges = gradient_magnitude(smooth, spacing, axes)
+    if config.gradient_scale == "local":
+        return local_edges(edges, spacing, body, config.local_mm, axes)
     inside = edges[body] if body.any() else edges.ravel()
     scale = float(np.percentile(inside, config.gradient_percentile)) or float(edges.max())
     if scale <= 0:
