@@ -18,6 +18,7 @@ from labelferry.io.nifti import read_image, read_labels
 from labelferry.organs import FLARE, OrganSet
 from labelferry.pipeline.prepared import prepared_cases
 from labelferry.pipeline.runfile import read_run
+from labelferry.pipeline.translations import Translation, find_translations
 from labelferry.translate.audit import Measures, audit
 from labelferry.translate.config import AuditConfig
 from labelferry.translate.explain import Scene
@@ -38,7 +39,10 @@ def main() -> None:
     faults: list[tuple[Fault, float]] = [("erased", 0.0)]
     faults += [("deformed", mm) for mm in given.mm or DEFORMED_MM]
     if given.run:
-        _of_run(given.run, faults)
+        for translation in find_translations(given.run / "translate"):
+            if translation.domain is not None:
+                print(translation.domain)
+            _of_run(given.run, translation, faults)
         return
     spaces: Sequence[Space] = given.space or ("anatomy", "plain")
     for space in spaces:
@@ -53,14 +57,14 @@ def main() -> None:
             _row(space, fault, mm, *scores)
 
 
-def _of_run(run: Path, faults: Sequence[tuple[Fault, float]]) -> None:
+def _of_run(run: Path, translation: Translation, faults: Sequence[tuple[Fault, float]]) -> None:
     config, organs = read_run(run)
     space = config.translate.space
     clean: dict[str, Measures] = {}
     scenes: dict[str, Scene] = {}
     for case in prepared_cases(run / "prepare", "source"):
         made = case.read()
-        fake = read_image(run / "translate" / "fake" / f"{case.id}.nii.gz").volume
+        fake = read_image(translation.fake(case.id)).volume
         scenes[case.id] = Scene(
             made.image.array,
             made.anatomy.array,

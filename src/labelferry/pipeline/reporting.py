@@ -19,6 +19,7 @@ from labelferry.pipeline import reporttables as tables
 from labelferry.pipeline.manifest import renew
 from labelferry.pipeline.prepared import PreparedCase, prepared_cases
 from labelferry.pipeline.runfile import STAGE_NAMES, read_manifests, read_run
+from labelferry.pipeline.translations import find_translations
 from labelferry.predict.files import case_id
 from labelferry.report.data import CaseView, Layer, ReportData
 from labelferry.report.names import CaseNames, NamedCase, NamesBy, name_cases
@@ -187,7 +188,7 @@ def _target_view(
     readers = _prepared_layers(case)
     for layer, folder in (("pseudo_label", pseudo), ("result", result)):
         if folder and (folder / f"{case.id}.nii.gz").exists():
-            readers[layer] = _labels(folder / f"{case.id}.nii.gz", organs)  # type: ignore[index]
+            readers[layer] = _labels(folder / f"{case.id}.nii.gz", organs)
     return CaseView(
         names.of(case.id),
         case.domain,
@@ -200,12 +201,17 @@ def _target_view(
 
 def _source_view(run: Path, case: PreparedCase, organs: OrganSet, names: CaseNames) -> CaseView:
     readers = _prepared_layers(case)
-    fake = run / "translate" / "fake" / f"{case.id}.nii.gz"
-    if fake.exists():
-        readers["fake"] = _image(fake)
+    fakes: dict[Layer, str] = {}
+    for translation in find_translations(run / "translate"):
+        fake, domain = translation.fake(case.id), translation.domain
+        layer = "fake" if domain is None else f"fake-{translation.folder.name}"
+        if fake.exists():
+            readers[layer] = _image(fake)
+            if domain is not None:
+                fakes[layer] = domain
     readers["truth"] = _labels(case.file("label"), organs)
     name = names.of(case.id, source=True)
-    return CaseView(name, case.domain, "source", LazyLayers(readers))
+    return CaseView(name, case.domain, "source", LazyLayers(readers), fakes=fakes)
 
 
 def _prepared_layers(case: PreparedCase) -> dict[Layer, Callable[[], Volume]]:

@@ -15,6 +15,7 @@ from labelferry.files import read_json
 from labelferry.organs import OrganSet
 from labelferry.pipeline.manifest import Manifest
 from labelferry.pipeline.prepared import PreparedCase
+from labelferry.pipeline.translations import find_translations
 from labelferry.report.data import (
     CaseScore,
     DomainRow,
@@ -30,8 +31,16 @@ from labelferry.report.data import (
 from labelferry.report.names import CaseNames
 from labelferry.report.tables import mean
 from labelferry.report.words import count
-from labelferry.translate.verdict import AUDIT_FILE, fakes_left_out
 
+_LOSSES = {
+    "gan_t": "L_gan^t",
+    "gan_s": "L_gan^s",
+    "cyc": "L_cyc",
+    "identity": "L_identity",
+    "d_t": "L of D_t",
+    "d_s": "L of D_s",
+}
+"""The losses of a translation as the paper writes them (eq. 1-4)."""
 # medians of z: true labels of the source lie near 1.5; see docs/explanation/trust.md
 _GOOD, _POOR = 2.0, 3.5
 
@@ -130,19 +139,19 @@ def stage_row(name: str, manifest: Manifest | None, names: CaseNames) -> StageRo
 def output_rows(run: Path, manifests: Mapping[str, Manifest]) -> tuple[InputRow, ...]:
     """What came out: fake MRI, pseudo-labels, results, models."""
     rows = []
+    fakes = [one.folder / "fake" for one in find_translations(run / "translate")]
+    if any(folder.is_dir() for folder in fakes):
+        made = sum(_count(folder) for folder in fakes)
+        rows.append(InputRow("fake MRI", str(made), f"stage translate{_audit_words(manifests)}"))
     wanted = (
-        ("fake MRI", ("translate/fake",)),
         ("pseudo-labels", ("refine/labels", "match/labels", "teach/labels")),
         ("results", ("distil/labels",)),
     )
     for name, folders in wanted:
         folder = next((f for f in folders if (run / f).is_dir()), None)
         if folder is not None:
-            made = sum(not p.name.startswith(".") for p in (run / folder).glob("*.nii.gz"))
-            detail = f"stage {folder.split('/')[0]}"
-            if name == "fake MRI":
-                detail += _audit_words(manifests)
-            rows.append(InputRow(name, str(made), detail))
+            stage = folder.split("/")[0]
+            rows.append(InputRow(name, str(_count(run / folder)), f"stage {stage}"))
     models = [
         f"{kind} ({stage})"
         for kind, stage in (("teacher", "teach"), ("refined", "refine"), ("small", "distil"))
@@ -153,13 +162,20 @@ def output_rows(run: Path, manifests: Mapping[str, Manifest]) -> tuple[InputRow,
     return tuple(rows)
 
 
+def _count(folder: Path) -> int:
+    return sum(not p.name.startswith(".") for p in folder.glob("*.nii.gz"))
+
+
 def _audit_words(manifests: Mapping[str, Manifest]) -> str:
     summary = manifests["translate"].summary if "translate" in manifests else {}
+    domains: Mapping[str, Any] = summary.get("domains") or {"": summary}
     words = ""
-    if summary.get("agreement") is not None:
-        words += f"; agreement with what the CT predicts {summary['agreement']:.2f}"
-    if summary.get("flicker") is not None:
-        words += f"; steps from slice to slice {summary['flicker']:.2f} times the CT's"
+    for domain, found in domains.items():
+        of = f"{domain}: " if domain else ""
+        if found.get("agreement") is not None:
+            words += f"; {of}agreement with what the CT predicts {found['agreement']:.2f}"
+        if found.get("flicker") is not None:
+            words += f"; {of}steps from slice to slice {found['flicker']:.2f} times the CT's"
     return words
 
 
@@ -199,7 +215,7 @@ def problem_rows(
 
 
 def _left_out(manifests: Mapping[str, Manifest]) -> Sequence[str]:
-    """Cases whose fake does not teach."""
+    """Cases whose fake does not teach; with one fake a domain, once for each of these."""
     return manifests["translate"].summary.get("left_out", ()) if "translate" in manifests else ()
 
 
@@ -278,10 +294,10 @@ def rejected_rows(
         for name, manifest in manifests.items()
         for case, reason in manifest.failed.items()
     ]
-    unfit = fakes_left_out(run / "translate" / AUDIT_FILE) if _left_out(manifests) else {}
-    for case, reason in unfit.items():
-        told = f"fake MRI left out of teaching: {names.scrub(reason)}"
-        rows.append(Rejected(names.of(case, source=True), None, told))
+    for one in find_translations(run / "translate") if _left_out(manifests) else ():
+        for case, reason in one.left_out().items():
+            told = f"fake MRI left out of teaching: {one.of_domain}{names.scrub(reason)}"
+            rows.append(Rejected(names.of(case, source=True), None, told))
     path = run / "refine" / "selection.json"
     if path.exists():
         for decision in read_json(path, schema=1)["cases"]:
@@ -341,7 +357,13 @@ def loss_curves(run: Path) -> dict[str, tuple[tuple[float, float], ...]]:
     """Loss against step, per training."""
     out: dict[str, list[tuple[float, float]]] = {}
     files = {
-        "translate": run / "translate" / "model" / "losses.jsonl",
+        **{
+            # what stands before the first slash names the panel
+            f"translate {(one.domain or '').replace('/', '-')}".rstrip(): one.folder
+            / "model"
+            / "losses.jsonl"
+            for one in find_translations(run / "translate")
+        },
         "teach": run / "teach" / "losses.jsonl",
         **{p.parent.name: p for p in sorted((run / "refine").glob("round*/losses.jsonl"))},
         "distil": run / "distil" / "losses.jsonl",
@@ -349,12 +371,14 @@ def loss_curves(run: Path) -> dict[str, tuple[tuple[float, float], ...]]:
     for name, path in files.items():
         if not path.exists():
             continue
+        shown = _LOSSES if name.startswith("translate") else {}
         for line in path.read_text(encoding="utf-8").splitlines():
             row = json.loads(line)
             step = float(row.pop("step"))
             for key, value in row.items():
                 if key != "lr" and isinstance(value, int | float):
-                    out.setdefault(f"{name}/{key}", []).append((step, float(value)))
+                    curve = shown.get(key, key)
+                    out.setdefault(f"{name}/{curve}", []).append((step, float(value)))
     return {name: tuple(points) for name, points in out.items()}
 
 

@@ -48,7 +48,9 @@ class ComparisonLike(Protocol):
 Trust = Literal["good", "caution", "poor"]
 DomainRole = Literal["anchor", "follower"]
 CaseRole = Literal["target", "test", "source"]
-Layer = Literal["image", "anatomy", "fake", "pseudo_label", "result", "truth"]
+Layer = str
+"""``image``, ``anatomy``, ``fake``, ``pseudo_label``, ``result`` or ``truth``; where there is a
+fake for each target domain, these have names of their own (:attr:`CaseView.fakes`)."""
 
 
 @dataclass(frozen=True)
@@ -104,7 +106,7 @@ class CaseView:
     domain: str
     role: CaseRole
     layers: Mapping[Layer, Volume] = field(default_factory=dict, repr=False)
-    """Canonical RAS volumes. ``image``, ``anatomy`` and ``fake`` are grey, the others organ ids.
+    """Canonical RAS volumes. ``image``, ``anatomy`` and fakes are grey, the others organ ids.
     Only a case that is shown has its layers read, once each: a mapping that loads on demand
     keeps memory low."""
     notes: str = ""
@@ -114,6 +116,8 @@ class CaseView:
     """u of eq. 7 of this case."""
     scores: Mapping[str, float] | None = None
     """Name of the score → mean over the case's organs, such as ``{"DSC": 0.91}``."""
+    fakes: Mapping[Layer, str] = field(default_factory=dict)
+    """The layer of each domain's fake → the domain; empty where ``fake`` is of all domains."""
 
 
 @dataclass(frozen=True)
@@ -263,4 +267,4 @@ class ReportData:
     """Where the fake MRI lives, such as ``anatomy space``; empty: plain intensities."""
     losses: Mapping[str, tuple[tuple[float, float], ...]] | None = None
     """Name → (step, value) pairs. Names with the same part before the first ``/`` share a panel:
-    ``translate/cycle`` and ``translate/identity`` are two curves of ``translate``."""
+    ``teach/dice`` and ``teach/ce`` are two curves of ``teach``."""

@@ -7,7 +7,7 @@ under slice; the page shows a window of it.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -33,6 +33,7 @@ from labelferry.report.planes import (
 from labelferry.volume import Grid
 
 BASES: tuple[Layer, ...] = ("image", "anatomy", "fake")
+"""Grey layers; the fakes of single domains follow."""
 LABELS: tuple[Layer, ...] = ("result", "pseudo_label", "truth")
 """Organ layers; the first that a case has leads the choice of slices."""
 LESS_QUALITY = 20
@@ -79,8 +80,10 @@ class CasePictures:
     """Organ ids in each organ layer."""
 
 
-def case_panels(role: CaseRole, layers: Sequence[Layer]) -> list[Panel]:
-    """The columns of a case, from what went in to the truth."""
+def case_panels(
+    role: CaseRole, layers: Sequence[Layer], fakes: Mapping[Layer, str] | None = None
+) -> list[Panel]:
+    """The columns of a case, from what went in to the truth; ``fakes`` as in ``CaseView``."""
     wanted = (
         [
             Panel("CT", "image"),
@@ -88,6 +91,10 @@ def case_panels(role: CaseRole, layers: Sequence[Layer]) -> list[Panel]:
             Panel("Anatomy space", "anatomy"),
             Panel("Fake MRI", "fake"),
             Panel("Fake MRI + label", "fake", "truth"),
+            *(
+                Panel(f"Fake {name} + label", layer, "truth")
+                for layer, name in (fakes or {}).items()
+            ),
         ]
         if role == "source"
         else [
@@ -109,7 +116,8 @@ def case_pictures(
 
     ``colours`` has one colour for each organ; labels beyond it are not drawn.
     """
-    layers = {name: case.layers[name] for name in (*BASES, *LABELS) if name in case.layers}
+    bases = (*BASES, *case.fakes)
+    layers = {name: case.layers[name] for name in (*bases, *LABELS) if name in case.layers}
     if not layers:
         return None
     grid: Grid | None = None
@@ -118,7 +126,7 @@ def case_pictures(
         placed = on_grid(volume, grid, name in LABELS)
         grid, arrays[name] = placed.grid, placed.array
     assert grid is not None
-    greys = {name: to_grey(arrays[name]) for name in BASES if name in arrays}
+    greys = {name: to_grey(arrays[name]) for name in bases if name in arrays}
     if "image" not in greys:  # label maps need something to lie on
         greys["image"] = np.zeros(grid.shape, np.uint8)
     labels = {name: arrays[name] for name in LABELS if name in arrays}
@@ -131,7 +139,7 @@ def case_pictures(
         planes.append(_draw_plane(plane, at, grid, greys, labels, colours, config))
     ids = frozenset(range(1, len(colours) + 1))
     return CasePictures(
-        panels=tuple(case_panels(case.role, (*greys, *labels))),
+        panels=tuple(case_panels(case.role, (*greys, *labels), case.fakes)),
         planes=tuple(planes),
         start=slices.index(middle[2]),
         heights_mm=tuple(

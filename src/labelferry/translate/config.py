@@ -41,6 +41,9 @@ class TranslateConfig(BaseModel):
     """Off: the teacher sees no translated image."""
     space: Literal["anatomy", "plain"] = "anatomy"
     """Translate in anatomy space (the paper's ASIT) or the scaled images (Table 7)."""
+    per_domain: bool = False
+    """One pair of translators for each target domain, so that each CT gets a fake of each (ours);
+    off: one pair for all MRI (the paper's reading)."""
     gan_loss: Literal["lsgan", "vanilla"] = "lsgan"
     """Eq. 1 with squares, as CycleGAN, or with logarithms, as printed (``vanilla``)."""
     identity: Literal["cyclegan", "paper"] = "cyclegan"
@@ -67,7 +70,7 @@ class TranslateConfig(BaseModel):
     pool: int = Field(50, ge=0)
     """Earlier translations kept to train each discriminator with; 0: only the newest."""
     iterations: int = Field(100_000, ge=1)
-    """Optimiser steps."""
+    """Optimiser steps; with ``per_domain``, of each pair of translators."""
     batch: int = Field(1, ge=1)
     """Slices of each side per step."""
     crop: tuple[int, int] = (256, 256)

@@ -79,29 +79,35 @@ def gather(
     count = 0
     with tempfile.TemporaryFile(dir=folder) as stream:
         for path, name in zip(paths, names, strict=True):
-            array = read_image(path).volume.array
             found, levels = [], []
-            for z in range(array.shape[2]):
-                image = array[:, :, z].T
-                if not is_usable(image):
-                    continue
+            for z, image in usable_slices(path, side, name):
                 stream.write(np.ascontiguousarray(image, np.float16).tobytes())
                 found.append((count, (image.shape[0], image.shape[1])))
                 levels.append(z)
                 count += image.size
-            if not found:
-                raise UserError(
-                    f"the {side} image has no usable slice",
-                    case=name,
-                    path=path,
-                    seen="every axial slice is constant",
-                    fix="leave this case out",
-                )
             cases.append(tuple(found))
             places.append((name, tuple(levels)))
         stream.flush()
         values: NDArray[np.float16] = np.memmap(stream, np.float16, mode="r", shape=(count,))
     return Slices(values, tuple(cases), tuple(places))
+
+
+def usable_slices(path: Path, side: str, name: str) -> list[tuple[int, NDArray[Any]]]:
+    """The usable axial slices (y, x) of a prepared image, each with its index along z.
+
+    Raises ``UserError`` for an image without any.
+    """
+    array = read_image(path).volume.array
+    found = [(z, array[:, :, z].T) for z in range(array.shape[2]) if is_usable(array[:, :, z])]
+    if not found:
+        raise UserError(
+            f"the {side} image has no usable slice",
+            case=name,
+            path=path,
+            seen="every axial slice is constant",
+            fix="leave this case out",
+        )
+    return found
 
 
 def is_usable(image: NDArray[Any]) -> bool:

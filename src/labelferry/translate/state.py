@@ -21,7 +21,7 @@ _LOG = logging.getLogger(__name__)
 SCHEMA = 1
 CHECKPOINT = "checkpoint.pt"
 LOSSES = "losses.jsonl"
-_NOT_DECISIVE = {"enabled", "space", "checkpoint_every", "samples_every", "audit"}
+_NOT_DECISIVE = {"enabled", "space", "per_domain", "checkpoint_every", "samples_every", "audit"}
 
 
 @dataclass(frozen=True, eq=False)

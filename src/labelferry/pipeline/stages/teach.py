@@ -8,8 +8,8 @@ from labelferry.pipeline.learn import learn_and_label
 from labelferry.pipeline.plausible import tell
 from labelferry.pipeline.prepared import prepared_cases
 from labelferry.pipeline.stage import Context, Stage, Summary
+from labelferry.pipeline.translations import find_translations
 from labelferry.segment.examples import Example, Randomise
-from labelferry.translate.verdict import AUDIT_FILE, fakes_left_out
 
 
 def run(context: Context) -> Summary:
@@ -28,12 +28,14 @@ def run(context: Context) -> Summary:
 
 
 def training_examples(context: Context) -> list[Example]:
-    """The images that the mix asks for, each with the labels of its CT."""
+    """The images that the mix asks for, each with the labels of its CT.
+
+    The fakes of a CT, one or one a target domain, share what the mix gives to its fake.
+    """
     config = context.config.teach
     mix = config.mix
     window = context.config.prepare.ct_window
-    fakes = context.of("translate") / "fake"
-    left_out = fakes_left_out(context.of("translate") / AUDIT_FILE)
+    fakes = [(one, one.left_out()) for one in find_translations(context.of("translate"))]
     examples = []
     for case in prepared_cases(context.of("prepare"), "source"):
         real = Example(
@@ -53,9 +55,17 @@ def training_examples(context: Context) -> list[Example]:
         for kind, share in kinds:
             if share:
                 examples.append(replace(real, id=f"{case.id}.{kind}", weight=share, randomise=kind))
-        fake = fakes / f"{case.id}.nii.gz"
-        if mix.fake and fake.exists() and case.id not in left_out:
-            examples.append(replace(real, id=f"{case.id}.fake", channels=(fake,), weight=mix.fake))
+        kept = [one for one, out in fakes if case.id not in out and one.fake(case.id).exists()]
+        if mix.fake:
+            examples += [
+                replace(
+                    real,
+                    id=f"{case.id}.{one.fake_id}",
+                    channels=(one.fake(case.id),),
+                    weight=mix.fake / len(kept),
+                )
+                for one in kept
+            ]
     return examples
 
 

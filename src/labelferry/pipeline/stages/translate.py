@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +12,23 @@ import numpy as np
 from labelferry.files import read_json, write_json
 from labelferry.io.nifti import read_image, read_labels, write_volume
 from labelferry.pipeline.prepared import PreparedCase, prepared_cases
-from labelferry.pipeline.stage import Context, Stage, Summary, merge_failed
+from labelferry.pipeline.stage import Context, Stage, Summary, merge_failed, stage_seed
+from labelferry.pipeline.translations import Translation, plan_translations
 from labelferry.volume import Grid, Volume
 
 _MEASURES_SCHEMA = 1
 _Cases = tuple[PreparedCase, ...]
+
+
+@dataclass(frozen=True)
+class _Outcome:
+    """What came of one translation."""
+
+    steps: int
+    fakes: int
+    audit: Mapping[str, Any]
+    """Facts of the audit; nothing where it is off."""
+    failed: Mapping[str, str]
 
 
 def run(context: Context) -> Summary:
@@ -24,70 +38,123 @@ def run(context: Context) -> Summary:
         return Summary("off: this method makes no fake MRI")
     source = prepared_cases(context.of("prepare"), "source")
     target = prepared_cases(context.of("prepare"), "target")
-    notes = _compare_sections(context, source, target)
+    notes = list(_compare_sections(context, source, target))
     for note in notes:
         context.events.note(note, "warning")
-    steps = _learn(context, source, target)
-    failed = _apply(context, source)
-    made = sum(_fake(context, case).exists() for case in source)
-    text = f"{made} fake MRI, {steps} steps, {config.space} space"
-    facts: dict[str, Any] = {"iterations": steps, "space": config.space, "notes": list(notes)}
-    if not config.audit.enabled:
-        return Summary(text, facts, failed)
-    found, unjudged = _audit(context, source)
-    for note in found["notes"]:
-        context.events.note(note, "warning")
-    facts |= found | {"notes": [*notes, *found["notes"]]}
-    if found["left_out"]:
-        text += f", {len(found['left_out'])} left out by the audit"
-    return Summary(text, facts, merge_failed((failed, unjudged)))
+    made: dict[Translation, _Outcome] = {}
+    for translation, images in _plan(context, target).items():
+        made[translation] = found = _translate(context, translation, source, images)
+        told = [f"{translation.of_domain}{note}" for note in found.audit.get("notes", ())]
+        for note in told:
+            context.events.note(note, "warning")
+        notes += told
+    return _summary(context, made, notes)
 
 
-def _learn(context: Context, source: _Cases, target: _Cases) -> int:
+def _plan(context: Context, target: _Cases) -> dict[Translation, _Cases]:
+    """The translations to be made, and what each learns from; an image too poor is refused now."""
+    from labelferry.translate.slices import usable_slices
+
+    if not context.config.translate.per_domain:
+        return {Translation(context.folder): target}
+    for case in target:  # not after hours of training for the domains before it
+        usable_slices(case.file(_stem(context)), "target", case.id)
+    return {
+        translation: tuple(case for case in target if case.domain == translation.domain)
+        for translation in plan_translations(context.folder, (case.domain for case in target))
+    }
+
+
+def _translate(
+    context: Context, translation: Translation, source: _Cases, target: _Cases
+) -> _Outcome:
+    steps = _learn(context, translation, source, target)
+    failed = _apply(context, translation, source)
+    made = sum(translation.fake(case.id).exists() for case in source)
+    found: dict[str, Any] = {}
+    if context.config.translate.audit.enabled:
+        found, unjudged = _audit(context, translation, source)
+        failed = merge_failed((failed, unjudged))
+    return _Outcome(steps, made, found, failed)
+
+
+def _summary(
+    context: Context, made: Mapping[Translation, _Outcome], notes: Sequence[str]
+) -> Summary:
+    space = context.config.translate.space
+    fakes, steps = (sum(getattr(one, of) for one in made.values()) for of in ("fakes", "steps"))
+    text = f"{fakes} fake MRI, {steps} steps, {space} space"
+    facts: dict[str, Any] = {"iterations": steps, "space": space, "notes": list(notes)}
+    if context.config.translate.per_domain:
+        text = f"{fakes} fake MRI of {len(made)} domains, {steps} steps, {space} space"
+        facts["domains"] = {
+            str(translation.domain): {
+                "iterations": one.steps,
+                **{key: value for key, value in one.audit.items() if key != "notes"},
+            }
+            for translation, one in made.items()
+        }
+        if context.config.translate.audit.enabled:
+            facts["left_out"] = sorted(c for one in made.values() for c in one.audit["left_out"])
+    else:
+        (only,) = made.values()
+        facts |= {**only.audit, "notes": list(notes)}
+    if facts.get("left_out"):
+        text += f", {len(facts['left_out'])} left out by the audit"
+    failed = merge_failed(
+        {case: f"{translation.of_domain}{reason}" for case, reason in one.failed.items()}
+        for translation, one in made.items()
+    )
+    return Summary(text, facts, failed)
+
+
+def _learn(context: Context, translation: Translation, source: _Cases, target: _Cases) -> int:
     """Train unless it is done; the number of steps."""
     from labelferry.translate.training import train
 
-    config = context.config.translate
-    done = context.folder / "trained.json"
+    done = translation.folder / "trained.json"
     if not done.exists():
-        stem = _stem(context)
+        stem, domain = _stem(context), translation.domain
         steps = train(
             [case.file(stem) for case in source],
             [case.file(stem) for case in target],
-            config,
-            context.folder / "model",
-            seed=context.seed,
+            context.config.translate,
+            translation.folder / "model",
+            # a domain's translators are the same whatever other domains there are
+            seed=context.seed if domain is None else stage_seed(context.seed, domain),
             device=context.device,
             names=([case.id for case in source], [case.id for case in target]),
-            samples=context.folder / "samples",
-            progress=context.progress("translator steps"),
+            samples=translation.folder / "samples",
+            progress=context.progress(f"{translation.of_domain}translator steps"),
         )
         write_json(done, {"schema_version": 1, "steps": steps})
     return int(read_json(done, schema=1)["steps"])
 
 
-def _apply(context: Context, source: _Cases) -> dict[str, str]:
+def _apply(context: Context, translation: Translation, source: _Cases) -> dict[str, str]:
     from labelferry.translate.apply import Translator, load_translator
 
     loaded: list[Translator] = []  # loaded on first need: a finished stage opens no model
 
     def work(case: PreparedCase) -> None:
         if not loaded:
-            loaded.append(load_translator(context.folder / "model", context.device))
+            loaded.append(load_translator(translation.folder / "model", context.device))
         volume = read_image(case.file(_stem(context))).volume
         fake = loaded[0].to_target(np.asarray(volume.array, np.float32))
-        write_volume(_fake(context, case), volume.with_array(fake))
+        write_volume(translation.fake(case.id), volume.with_array(fake))
 
     return context.each(
-        "fake MRI",
+        f"{translation.of_domain}fake MRI",
         work,
         source,
         name=lambda case: case.id,
-        made=lambda case: _fake(context, case),
+        made=lambda case: translation.fake(case.id),
     )
 
 
-def _audit(context: Context, source: _Cases) -> tuple[dict[str, Any], dict[str, str]]:
+def _audit(
+    context: Context, translation: Translation, source: _Cases
+) -> tuple[dict[str, Any], dict[str, str]]:
     """Measure every fake (``audit/<case>.json``, and a map beside it), then judge them together.
 
     Returns facts for the summary, and the cases that could not be measured.
@@ -95,33 +162,32 @@ def _audit(context: Context, source: _Cases) -> tuple[dict[str, Any], dict[str, 
     from labelferry.translate.audit import Measures
     from labelferry.translate.verdict import AUDIT_FILE, judge, summarise, write_audit
 
-    made = [case for case in source if _fake(context, case).exists()]
+    folder = translation.folder / "audit"
+    made = [case for case in source if translation.fake(case.id).exists()]
     failed = context.each(
-        "fake MRI audited",
-        lambda case: _measure(context, case),
+        f"{translation.of_domain}fake MRI audited",
+        lambda case: _measure(context, case, translation.fake(case.id), folder),
         made,
         name=lambda case: case.id,
-        made=lambda case: context.folder / "audit" / f"{case.id}.json",
+        made=lambda case: folder / f"{case.id}.json",
     )
     measured = {
-        case.id: Measures.from_json(
-            read_json(context.folder / "audit" / f"{case.id}.json", schema=_MEASURES_SCHEMA)
-        )
+        case.id: Measures.from_json(read_json(folder / f"{case.id}.json", schema=_MEASURES_SCHEMA))
         for case in made
         if case.id not in failed
     }
     config = context.config.translate.audit
     verdicts = judge(measured, config, context.organs)
-    write_audit(context.folder / AUDIT_FILE, verdicts, measured)
+    write_audit(translation.folder / AUDIT_FILE, verdicts, measured)
     return summarise(verdicts, measured, config), failed
 
 
-def _measure(context: Context, case: PreparedCase) -> None:
+def _measure(context: Context, case: PreparedCase, made: Path, folder: Path) -> None:
     from labelferry.translate.audit import audit
     from labelferry.translate.explain import Scene
 
     ready = case.read()
-    fake = read_image(_fake(context, case)).volume
+    fake = read_image(made).volume
     scene = Scene(
         np.asarray(ready.image.array, np.float32),
         np.asarray(ready.anatomy.array, np.float32),
@@ -133,7 +199,6 @@ def _measure(context: Context, case: PreparedCase) -> None:
     )
     found = audit(scene)
     grid = _coarser(fake.grid, found.by, found.structure.shape)
-    folder = context.folder / "audit"
     write_volume(folder / f"{case.id}.nii.gz", Volume(found.structure, grid))
     row = {"schema_version": _MEASURES_SCHEMA, **found.measures.to_json()}
     write_json(folder / f"{case.id}.json", row)
@@ -156,10 +221,6 @@ def _compare_sections(context: Context, source: _Cases, target: _Cases) -> tuple
 
 def _stem(context: Context) -> str:
     return "anatomy" if context.config.translate.space == "anatomy" else "image"
-
-
-def _fake(context: Context, case: PreparedCase) -> Path:
-    return context.folder / "fake" / f"{case.id}.nii.gz"
 
 
 def _coarser(grid: Grid, by: tuple[int, int, int], shape: tuple[int, ...]) -> Grid:
