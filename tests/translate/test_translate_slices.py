@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 
@@ -33,6 +34,27 @@ def test_crop_and_pad(tmp_path: Path, write: Callable[..., Path]) -> None:
     again = found.draw(np.random.default_rng((0, 3)), (16, 16))
     assert np.array_equal(again, draws[3])
     assert len({d.tobytes() for d in draws}) > 4
+
+
+def test_memory_does_not_grow_with_the_number_of_slices(
+    tmp_path: Path, write: Callable[..., Path]
+) -> None:
+    """Pixels stay on the disk: ten times the slices may cost a few bytes each, not their pixels."""
+    paths = [write(f"c{n}", (64, 64, 16), True) for n in range(3)] * 10
+
+    def peak(count: int) -> tuple[int, int]:
+        tracemalloc.start()
+        found = gather(paths[:count], "source", tmp_path)
+        for n in range(100):
+            found.draw(np.random.default_rng((0, n)), (48, 48))
+        _, most = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        return most, found.values.nbytes
+
+    peak(3)  # what is made once, such as imported modules, counts for neither
+    (few, small), (many, large) = peak(3), peak(30)
+    assert large == 10 * small == 30 * 64 * 64 * 16 * 2
+    assert many - few < 0.06 * (large - small)
 
 
 def test_no_image_and_no_usable_slice(tmp_path: Path) -> None:
