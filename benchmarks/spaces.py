@@ -2,8 +2,8 @@
 
 ``python -m benchmarks.spaces``: phantom patients, each as CT, T1, T2 and DWI on one grid (3.2 x 3.2
 x 5 mm). DWI is distorted as ever, so its anatomy is only nearly the same. ``--bias SD`` lays a
-further coil field over the MRI (SD of the log gain, nodes 120 mm apart). Besides the product's own
-spaces stand those that were tried and not taken.
+further coil field over the MRI (SD of the log gain, nodes about 100 mm apart). Besides the
+product's own spaces stand those that were tried and not taken.
 """
 
 from __future__ import annotations

@@ -18,6 +18,7 @@ from labelferry.organs import FLARE
 from labelferry.pipeline.config import load_config
 from labelferry.pipeline.manifest import Manifest
 from labelferry.pipeline.reporting import Scored, collect, report_run
+from labelferry.pipeline.reporttables import loss_curves
 from labelferry.pipeline.runfile import write_run
 from labelferry.volume import Grid, Segmentation, Volume
 
@@ -227,3 +228,19 @@ def test_a_page_before_any_stage(tmp_path: Path) -> None:
     page = report_run(tmp_path / "run").read_text(encoding="utf-8")
     assert "No verdict" in page and "not run" in page
     json.dumps(collect(tmp_path / "run").config_toml)
+
+
+def test_the_losses_of_a_translation_bear_the_papers_names(tmp_path: Path) -> None:
+    model = tmp_path / "translate" / "model"
+    model.mkdir(parents=True)
+    names = ("gan_t", "gan_s", "cyc", "identity", "d_t", "d_s")
+    rows = [{"step": n} | {name: n + k for k, name in enumerate(names)} for n in range(2)]
+    (model / "losses.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert loss_curves(tmp_path) == {
+        "translate/L_gan^t": ((0, 0), (1, 1)),
+        "translate/L_gan^s": ((0, 1), (1, 2)),
+        "translate/L_cyc": ((0, 2), (1, 3)),
+        "translate/L_identity": ((0, 3), (1, 4)),
+        "translate/L of D_t": ((0, 4), (1, 5)),
+        "translate/L of D_s": ((0, 5), (1, 6)),
+    }
