@@ -1,19 +1,28 @@
 """Training: the same twice, the same after a kill, partial annotation, bad input."""
 
+import json
+import multiprocessing
+import time
+from dataclasses import asdict
+
 import numpy as np
 import pytest
 import torch
+from torch.utils.data import DataLoader
 
 from labelferry.anatomy.config import AnatomyConfig
 from labelferry.errors import UserError
+from labelferry.files import write_json
 from labelferry.io.nifti import write_volume
 from labelferry.organs import Organ, OrganSet
+from labelferry.pace import Decision, Limit
 from labelferry.segment.bundle import read_bundle
 from labelferry.segment.config import NetworkConfig, TrainConfig
 from labelferry.segment.engine import Task, train_model
 from labelferry.segment.examples import Example, PatchSampler, load_examples
 from labelferry.segment.plans import make_plans
 from labelferry.segment.preprocess import add_context
+from labelferry.segment.training import dead_workers_told
 from labelferry.volume import Grid, Segmentation, Volume
 
 ORGANS = OrganSet((Organ(1, "liver"), Organ(2, "spleen")))
@@ -90,6 +99,56 @@ def test_same_result_twice_and_after_kills(examples, tmp_path):
     assert not (tmp_path / "killed" / "checkpoint.pt").exists()
 
 
+def test_time_enough_changes_nothing(examples, tmp_path):
+    whole = train(examples, tmp_path / "whole")
+    assert not (tmp_path / "whole" / "steps.json").exists()
+    ample = Limit(time.monotonic() + 1e6)
+    assert same(whole, train(examples, tmp_path / "ample", limit=ample))
+    bundle, _ = read_bundle(tmp_path / "ample" / "model")
+    assert bundle.provenance["time_limit"]["steps"] == TRAIN.iterations
+
+
+def test_a_training_that_is_cut_decays_to_its_own_end(examples, tmp_path):
+    told = []
+    late = Limit(time.monotonic() - 1, told.append)
+    cut = train(examples, tmp_path / "cut", limit=late)
+    assert [d.too_short for d in told] == [True]
+    (line,) = (tmp_path / "cut" / "losses.jsonl").read_text().splitlines()
+    assert json.loads(line)["step"] == 2 and json.loads(line)["lr"] == TRAIN.learning_rate
+    # two of three epochs, decided after the first: the rate of the second is (1 - 1/2)^0.9
+    folder = tmp_path / "two"
+    write_decision(folder, steps=4)
+    train(examples, folder, limit=late)
+    rates = [json.loads(row)["lr"] for row in (folder / "losses.jsonl").read_text().splitlines()]
+    assert rates == pytest.approx([TRAIN.learning_rate, TRAIN.learning_rate * 0.5**0.9])
+    assert not same(cut, read_bundle(folder / "model")[1])
+
+
+def test_a_cut_training_is_the_same_after_kills(examples, tmp_path):
+    class KilledError(Exception):
+        pass
+
+    write_decision(tmp_path / "whole", steps=4)
+    whole = train(examples, tmp_path / "whole")
+    write_decision(tmp_path / "killed", steps=4)
+    for stop in (1, 3):
+
+        def kill(step, _, stop=stop):
+            if step == stop:
+                raise KilledError
+
+        with pytest.raises(KilledError):
+            train(examples, tmp_path / "killed", progress=kill)
+    ample = Limit(time.monotonic() + 1e6)
+    assert same(whole, train(examples, tmp_path / "killed", limit=ample))
+
+
+def write_decision(folder, steps):
+    folder.mkdir()
+    decided = Decision(steps, TRAIN.iterations, 2, 1.0, False)
+    write_json(folder / "steps.json", {"schema_version": 1, **asdict(decided)})
+
+
 def test_global_random_state_is_left_alone(examples, tmp_path):
     numpy_state, torch_state = np.random.get_state()[1].copy(), torch.get_rng_state()
     train(examples, tmp_path / "run")
@@ -127,6 +186,42 @@ def test_patches_pad_images_that_are_smaller(examples, tmp_path):
     (case, _) = load_examples(examples, ORGANS, plans, tmp_path / "cache")
     patch = PatchSampler([case], (64, 64), 1.0, True).draw(np.random.default_rng(0))
     assert patch.data.shape == (1, 64, 64) and patch.labels.min() == -1
+
+
+def test_a_dead_worker_ends_in_a_message_within_a_minute(examples, tmp_path):
+    workers = TRAIN.model_copy(update={"workers": 1, "epochs": 10_000})
+    killed = []
+
+    def kill(step, _):
+        if not killed:
+            multiprocessing.active_children()[0].kill()
+            killed.append(time.monotonic())
+
+    with pytest.raises(UserError, match=r"has died.*train\.workers"):
+        train(examples, tmp_path / "run", workers, progress=kill)
+    assert killed and time.monotonic() - killed[0] < 60
+
+
+class Slow:
+    """A data set whose samples take longer than torch's look at its workers."""
+
+    def __len__(self):
+        return 1
+
+    def __getitem__(self, n):
+        time.sleep(6)
+        return n
+
+
+def test_a_slow_worker_is_waited_for():
+    loader = DataLoader(Slow(), num_workers=1, multiprocessing_context="spawn")
+    with dead_workers_told():
+        assert [int(value) for value in loader] == [0]
+
+
+def test_other_faults_are_not_taken_for_a_dead_worker():
+    with pytest.raises(RuntimeError, match="of our own"), dead_workers_told():
+        raise RuntimeError("a fault of our own")
 
 
 def test_nothing_to_train_on_is_told(tmp_path):

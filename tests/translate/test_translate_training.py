@@ -2,7 +2,9 @@ from __future__ import annotations
 
 import json
 import random
+import time
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +14,9 @@ import torch
 from translate_small import SMALL as SMALLEST
 
 from labelferry.errors import UserError
+from labelferry.files import write_json
 from labelferry.io.nifti import read_image
+from labelferry.pace import Decision, Limit
 from labelferry.translate import losses as loss_functions
 from labelferry.translate import training
 from labelferry.translate.apply import load_translator
@@ -74,6 +78,56 @@ def test_killed_and_resumed_is_bitwise_the_same(
             run(images, tmp_path / "killed", kill_after=kill)
     assert (tmp_path / "killed" / "checkpoint.pt").exists() == (kills[0] >= 3)
     assert run(images, tmp_path / "killed") == whole
+
+
+def test_a_translation_without_time_makes_its_least_number_of_steps(
+    images: tuple[list[Path], list[Path]], tmp_path: Path
+) -> None:
+    told: list[Decision] = []
+    config = SMALL.model_copy(update={"iterations": 60})
+    late = Limit(time.monotonic() - 1, told.append)
+    steps = train(*images, config, tmp_path / "a", seed=5, device="cpu", limit=late)
+    assert steps == 25 == told[0].steps and told[0].too_short
+    ample = Limit(time.monotonic() + 1e6)
+    train(*images, SMALL, tmp_path / "b", seed=5, device="cpu", limit=ample)
+    made = run(images, tmp_path / "c")
+    kept = {path.name: path.read_bytes() for path in (tmp_path / "b").iterdir()}
+    assert kept.pop("steps.json") and kept == made, "time enough changes nothing"
+
+
+def test_a_translation_that_is_cut_decays_to_its_end_also_after_a_kill(
+    images: tuple[list[Path], list[Path]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rates: list[float] = []
+
+    def kept_rate(step: int, config: TranslateConfig) -> float:
+        rates.append(rate(step, config))
+        return rates[-1]
+
+    monkeypatch.setattr(training, "rate", kept_rate)
+    made = []
+    for name, kill in (("whole", None), ("killed", 7)):
+        folder = tmp_path / name
+        folder.mkdir()
+        decided = Decision(8, SMALL.iterations, 2, 1.0, False)
+        write_json(folder / "steps.json", {"schema_version": 1, **asdict(decided)})
+        rates.clear()
+        if kill:
+            with pytest.raises(KillError):
+                _train_until(images, folder, kill)
+        assert train(*images, SMALL, folder, seed=5, device="cpu") == 8
+        made.append((folder / "translator.safetensors").read_bytes())
+        if not kill:  # two rates a step, one for each optimiser
+            assert rates[::2] == [1, 1, 1, 1, 1, 0.75, 0.5, 0.25]
+    assert made[0] == made[1]
+
+
+def _train_until(images: tuple[list[Path], list[Path]], folder: Path, kill: int) -> None:
+    def progress(done: int, total: int) -> None:
+        if done == kill:
+            raise KillError
+
+    train(*images, SMALL, folder, seed=5, device="cpu", progress=progress)
 
 
 def test_every_part_of_the_state_is_restored(

@@ -19,6 +19,7 @@ def adapt(
     organs: Path | None = None,
     labels: str | None = None,
     until: str | None = None,
+    max_hours: float | None = None,
     dry_run: bool = False,
 ) -> int:
     """Turn labelled CT and unlabelled MRI into an MRI segmentation model.
@@ -47,6 +48,9 @@ def adapt(
         file of names and values; otherwise by the ids of the organs, or by a dataset.json.
     until
         Stop after this stage: prepare, translate, teach, match, refine, distil or report.
+    max_hours
+        Hours that this start may take: every training is cut to whole epochs that fit its share, by
+        its speed over the first steps. Without it nothing depends on the clock.
     dry_run
         Say what would be done, and do nothing.
     """
@@ -56,7 +60,8 @@ def adapt(
     from labelferry.pipeline.config import load_config
     from labelferry.predict.files import keep_out
 
-    config = load_config(preset, size, set_)
+    limits = () if max_hours is None else (f"max_hours={max_hours}",)
+    config = load_config(preset, size, (*set_, *limits))
     for path in (source, target):
         keep_out(path, run)
     chosen = FLARE if organs is None else OrganSet.read(organs)

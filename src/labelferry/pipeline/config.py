@@ -155,6 +155,10 @@ class RunConfig(_Section):
     """CPU threads of torch; 0 takes all cores. A fixed number gives the same bits again."""
     workers: int = Field(1, ge=1)
     """Processes for work that is done case by case."""
+    max_hours: float = Field(0.0, ge=0)
+    """Hours that a start of the run may take; each training is cut to the whole epochs that fit its
+    share, once, by its speed over the first steps. 0: no limit, and nothing depends on the clock.
+    """
     limit_source: int = Field(0, ge=0)
     """Number of CT used, in the order of their ids; 0 takes all. Paper: 100."""
     limit_target: int = Field(0, ge=0)

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 from labelferry.organs import OrganSet
+from labelferry.pace import read_decision
 from labelferry.pipeline.config import RunConfig, StudentConfig, TeachConfig
 from labelferry.pipeline.plausible import judge, write_plausibility
 from labelferry.pipeline.prepared import PreparedCase, predict_cases, read_prior
 from labelferry.pipeline.stage import Context
+from labelferry.segment.config import TrainConfig
 from labelferry.segment.engine import Task, train_model
 from labelferry.segment.examples import Example
 
@@ -26,6 +29,12 @@ def task_of(
         config.normalisation,
         run.predict.model_dump(mode="json"),
     )
+
+
+def steps_made(folder: Path, config: TrainConfig) -> int:
+    """Optimiser steps of the finished training in ``folder``: fewer where its time was limited."""
+    decided = read_decision(folder)
+    return config.iterations if decided is None else decided.steps
 
 
 def learn_and_label(
@@ -48,6 +57,7 @@ def learn_and_label(
         context.folder,
         seed=context.seed,
         device=context.device,
+        limit=context.limit(name),
         progress=context.progress(f"{name} steps"),
     )
     labels = context.folder / "labels"

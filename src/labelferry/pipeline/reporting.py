@@ -132,7 +132,8 @@ def collect(
     return ReportData(
         title=run.resolve().name,
         version=__version__,
-        command=f"labelferry adapt --preset {config.preset} --size {config.size}",
+        command=f"labelferry adapt --preset {config.preset} --size {config.size}"
+        + (f" --max-hours {config.max_hours:g}" if config.max_hours else ""),
         preset=config.preset,
         size=config.size,
         seed=config.seed,

@@ -20,6 +20,7 @@ from labelferry.files import atomic_folder, hash_file, hash_value, write_json
 from labelferry.organs import OrganSet
 from labelferry.pipeline.config import RunConfig
 from labelferry.pipeline.events import Events
+from labelferry.pipeline.hours import Hours
 from labelferry.pipeline.manifest import Manifest
 from labelferry.pipeline.runfile import write_run
 from labelferry.pipeline.stage import (
@@ -103,8 +104,11 @@ def run_stages(
             "target_cases": len(data.target),
         }
         write_run(run, config, data.organs, facts)
+        hours = Hours.of(config, until)
         for stage in stages:
-            manifests[stage.name] = _one(run, stage, config, data, events, device, manifests, reuse)
+            manifests[stage.name] = _one(
+                run, stage, config, data, events, device, manifests, reuse, hours
+            )
             if stage.name == until:
                 break
     return manifests
@@ -119,6 +123,7 @@ def _one(
     device: str,
     manifests: dict[str, Manifest],
     reuse: Sequence[Path],
+    hours: Hours | None,
 ) -> Manifest:
     inputs = _inputs(stage, manifests, data, run)
     seed = stage_seed(config.seed, stage.name)
@@ -130,7 +135,7 @@ def _one(
     events.stage(stage.name, "start", "")
     log.info("stage %s starts", stage.name)
     context = Context(
-        stage.name, run, config, data.organs, data.source, data.target, seed, device, events
+        stage.name, run, config, data.organs, data.source, data.target, seed, device, events, hours
     )
     manifest = execute(stage, context, inputs)
     text = str(manifest.summary.get("text", ""))

@@ -17,9 +17,11 @@ from labelferry.cases import Cohort
 from labelferry.errors import UserError
 from labelferry.files import hash_value, sweep_parts, write_json
 from labelferry.organs import OrganSet
+from labelferry.pace import Decision, Limit
 from labelferry.pipeline.config import RunConfig
 from labelferry.pipeline.events import Events
 from labelferry.pipeline.executor import map_cases
+from labelferry.pipeline.hours import Hours
 from labelferry.pipeline.manifest import Manifest, list_outputs, peak_memory_mb, versions
 
 log = logging.getLogger(__name__)
@@ -50,6 +52,8 @@ class Stage:
     run: Callable[[Context], Summary]
     revision: int = 1
     """Raised when the code changes what the stage makes of the same input."""
+    trains: bool = False
+    """Whether ``max_hours`` may shorten it, so that its result is another one."""
 
 
 @dataclass(frozen=True)
@@ -66,6 +70,8 @@ class Context:
     seed: int
     device: str
     events: Events
+    hours: Hours | None = None
+    """The time that the run may take; None where it is not limited."""
 
     @property
     def folder(self) -> Path:
@@ -79,6 +85,18 @@ class Context:
     def progress(self, what: str) -> Callable[[int, int], None]:
         """A callback for loops: ``done`` of ``total``."""
         return lambda done, total: self.events.progress(what, done, total)
+
+    def limit(self, training: str) -> Limit | None:
+        """When a training of this run is to end; None where its time is not limited."""
+        if self.hours is None:
+            return None
+
+        def tell(decision: Decision) -> None:
+            text = decision.told(training)
+            log.info("%s", text)
+            self.events.note(text, "warning" if decision.too_short else "info")
+
+        return Limit(self.hours.until(training, time.monotonic()), tell)
 
     def each(
         self,
@@ -118,7 +136,9 @@ def fingerprint(stage: Stage, config: RunConfig, seed: int, inputs: Mapping[str,
 
 
 def _sections(stage: Stage, config: RunConfig) -> dict[str, Any]:
-    return {key: model.model_dump(mode="json") for key, model in stage.config(config).items()}
+    sections = {key: model.model_dump(mode="json") for key, model in stage.config(config).items()}
+    # not how many hours: a run goes on with others, and no finished stage is made again for them
+    return sections | ({"max_hours": "limited"} if stage.trains and config.max_hours else {})
 
 
 def is_done(folder: Path, print_of_stage: str) -> Manifest | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from labelferry.anatomy.config import AnatomyConfig
 from labelferry.errors import UserError
 from labelferry.io.nifti import read_image, read_labels
 from labelferry.organs import OrganSet
+from labelferry.pace import Limit, read_decision
 from labelferry.segment.bundle import Bundle, read_bundle, write_bundle
 from labelferry.segment.config import NetworkConfig, Space, TrainConfig
 from labelferry.segment.examples import Example, describe, load_examples
@@ -54,11 +55,13 @@ def train_model(
     seed: int,
     device: str,
     warm_start: Path | None = None,
+    limit: Limit | None = None,
     progress: Progress | None = None,
 ) -> Path:
     """Train on ``examples`` and write the bundle ``folder/model``; goes on after a kill.
 
-    ``warm_start`` is a bundle of the same network to begin from. Returns the bundle's folder.
+    ``warm_start`` is a bundle of the same network to begin from; ``limit`` the time there is.
+    Returns the bundle's folder.
     """
     from labelferry.segment.network import build_network
     from labelferry.segment.training import fit
@@ -107,8 +110,10 @@ def train_model(
         classes=classes,
         seed=seed,
         device=device,
+        limit=limit,
         progress=progress,
     )
+    decided = read_decision(folder)
     bundle = Bundle(
         name=task.name,
         organs=task.organs,
@@ -123,6 +128,7 @@ def train_model(
             "train": config.model_dump(mode="json"),
             "warm_start": warm_start is not None,
             "examples": describe(examples),
+            **({"time_limit": asdict(decided)} if decided else {}),
         },
         inference=dict(task.inference),
     )

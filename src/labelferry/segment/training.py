@@ -6,8 +6,8 @@ import json
 import logging
 import time
 from collections import Counter
-from collections.abc import Callable, Generator, Iterable, Sequence
-from contextlib import closing
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from queue import Full, Queue
@@ -22,6 +22,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from labelferry.errors import UserError
 from labelferry.files import atomic_path
+from labelferry.pace import Limit, Pace
 from labelferry.segment.augment import Transform, apply, build_transforms
 from labelferry.segment.config import TrainConfig
 from labelferry.segment.contrast import Contrast, draw_contrast, paint
@@ -137,13 +138,15 @@ def fit(
     classes: int,
     seed: int,
     device: str,
+    limit: Limit | None = None,
     progress: Progress | None = None,
 ) -> dict[str, Tensor]:
     """Train ``network`` and return its weights (the averaged ones where asked for), on the CPU.
 
     Writes ``losses.jsonl`` (one line per epoch) and ``checkpoint.pt`` in ``folder`` and goes on
-    from there; ``contrasts.jsonl`` shows the first contrasts of painted CT. Raises ``UserError``
-    when the loss is no longer a number.
+    from there; ``contrasts.jsonl`` shows the first contrasts of painted CT. With a ``limit`` the
+    rate falls over as many epochs as fit the time, which ``steps.json`` keeps. Raises ``UserError``
+    when the loss is no longer a number, or a process that prepares patches has died.
     """
     where = torch.device(device)
     network = network.to(where)
@@ -156,11 +159,12 @@ def fit(
     _log_contrasts(dataset, config, folder / "contrasts.jsonl")
     state = TrainingState(network, config, folder)
     start = state.resume()
-    last_save = time.monotonic()
-    with closing(_batches(dataset, config, start)) as batches:
-        for step in range(start, config.iterations):
-            state.set_rate(step)
-            loss.set_progress(step / config.iterations)
+    pace = Pace(folder, config.iterations, config.iterations_per_epoch, start, limit)
+    step, last_save = start, time.monotonic()
+    with dead_workers_told(), closing(_batches(dataset, config, start)) as batches:
+        while step < (total := pace.total(step)):
+            state.set_rate(step, total)
+            loss.set_progress(step / total)
             value = _step(network, loss, next(batches), state.optimizer, config, where)
             if not np.isfinite(value):
                 raise UserError(
@@ -171,12 +175,14 @@ def fit(
                 )
             state.average(step)
             state.log(step, value)
+            step += 1
+            pace.made(step)
             if progress:
-                progress(step + 1, config.iterations)
+                progress(step, pace.total(step))
             if time.monotonic() - last_save > config.checkpoint_seconds:
-                state.save(step + 1)
+                state.save(step)
                 last_save = time.monotonic()
-    state.save(config.iterations)
+    state.save(step)
     return state.final_weights()
 
 
@@ -222,10 +228,10 @@ class TrainingState:
         with atomic_path(self.path) as part:
             torch.save(saved, part)
 
-    def set_rate(self, step: int) -> None:
+    def set_rate(self, step: int, total: int) -> None:
         """Table 4: (1 − epoch/epochs)^0.9, with a linear rise over the first steps if asked."""
-        epoch = step // self.config.iterations_per_epoch
-        rate = self.config.learning_rate * (1 - epoch / self.config.epochs) ** self.config.poly
+        epoch, epochs = (n // self.config.iterations_per_epoch for n in (step, total))
+        rate = self.config.learning_rate * (1 - epoch / epochs) ** self.config.poly
         if step < self.config.warmup:
             rate *= (step + 1) / self.config.warmup
         for group in self.optimizer.param_groups:
@@ -307,13 +313,31 @@ def _batches(
         num_workers=config.workers,
         generator=torch.Generator().manual_seed(0),
         multiprocessing_context="spawn" if config.workers else None,
-        timeout=300 if config.workers else 0,  # a dead worker is told, never waited for
     )
     if config.workers:
         yield from loader
         return
     with closing(ahead(loader)) as batches:
         yield from batches
+
+
+@contextmanager
+def dead_workers_told() -> Iterator[None]:
+    """Say in words that a process of a ``DataLoader`` has died.
+
+    Torch hears of it by a signal, wherever the training just is, or within five seconds when it
+    waits for a batch. A process that is only slow is waited for.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        if not str(error).startswith("DataLoader worker (pid"):
+            raise  # of another kind, or from within a sample
+        raise UserError(
+            "a process that prepares patches has died (out of memory?)",
+            seen=str(error).splitlines()[0],
+            fix="give the same command again with fewer of them (train.workers; 0 needs none)",
+        ) from error
 
 
 def ahead(items: Iterable[Item], slots: int = 2) -> Generator[Item, None, None]:

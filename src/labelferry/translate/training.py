@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from labelferry.pace import Limit, Pace
 from labelferry.translate import losses, pool
 from labelferry.translate import state as states
 from labelferry.translate.apply import Architecture, save_translator
@@ -26,6 +27,9 @@ from labelferry.translate.samples import write_samples
 from labelferry.translate.slices import Slices, gather, rounded_up
 from labelferry.translate.state import State
 from labelferry.translate.stopping import is_over
+
+_EPOCH = 25
+"""Steps in whose multiples a training is cut to the time there is."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,6 +66,7 @@ def train(
     device: str,
     names: tuple[Sequence[str], Sequence[str]] | None = None,
     samples: Path | None = None,
+    limit: Limit | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> int:
     """Train on prepared images (x, y, z) in [0, 1] and write the translators into ``folder``.
@@ -71,9 +76,10 @@ def train(
     CPU with the same number of threads. No global random state is read or changed.
     ``names`` of the cases of both sides are for messages; pictures (``config.samples_every``) go
     into the folder ``samples``, where there is one. ``progress(done, total)`` is called after
-    every step. Returns the number of steps, less than ``config.iterations`` where training has
-    ended early. Raises ``UserError`` where a side has no image, an image has no usable slice, or a
-    loss or a weight is not finite: the last checkpoint then holds the last good state.
+    every step. With a ``limit`` the rate falls over as many steps as fit the time, which
+    ``steps.json`` keeps. Returns the number of steps, less than ``config.iterations`` where
+    training has ended early. Raises ``UserError`` where a side has no image, an image has no usable
+    slice, or a loss or a weight is not finite: the last checkpoint then holds the last good state.
     """
     folder.mkdir(parents=True, exist_ok=True)
     called = names or (None, None)
@@ -87,13 +93,16 @@ def train(
     sign = states.signature(source, target, config, seed)
     first = states.restore(folder, state, sign)
     done = first
+    pace = Pace(folder, config.iterations, _EPOCH, first, limit)
     with states.Losses(folder, first) as log:
-        while done < config.iterations and not is_over(log.cycles, config):
-            found = one_step(state, sides, size, config, done, draws.of(done))
+        while done < (total := pace.total(done)) and not is_over(log.cycles, config):
+            now = config.model_copy(update={"iterations": total})
+            found = one_step(state, sides, size, now, done, draws.of(done))
             check_losses(found, draws, done)
             log.write(done, found)
             done += 1
-            over = done == config.iterations or is_over(log.cycles, config)
+            pace.made(done)
+            over = done == pace.total(done) or is_over(log.cycles, config)
             if over or done % config.checkpoint_every == 0:
                 check_weights(state, draws, done - 1)
                 log.flush()
@@ -101,7 +110,7 @@ def train(
             if samples and config.samples_every and (over or done % config.samples_every == 0):
                 write_samples(samples, state, sides, size, config, done)
             if progress is not None:
-                progress(done, config.iterations)
+                progress(done, pace.total(done))
     save_translator(folder, state.average or state.to_target, state.to_source, config)
     states.remove(folder)
     return done

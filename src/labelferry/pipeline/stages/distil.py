@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from labelferry.files import read_json
-from labelferry.pipeline.learn import learn_and_label
+from labelferry.pace import cut_short
+from labelferry.pipeline.learn import learn_and_label, steps_made
 from labelferry.pipeline.plausible import tell
 from labelferry.pipeline.prepared import prepared_cases
 from labelferry.pipeline.stage import Context, Stage, Summary
@@ -21,8 +22,13 @@ def run(context: Context) -> Summary:
         context, "student", config, examples, target, what="MRI labelled by the student"
     )
     return Summary(
-        f"small network from {len(mri)} MRI; implausibility {tell(medians)}",
-        {"plausibility": medians, "selected": len(mri), "steps": config.train.iterations},
+        f"small network from {len(mri)} MRI; implausibility {tell(medians)}"
+        f"{cut_short(context.folder)}",
+        {
+            "plausibility": medians,
+            "selected": len(mri),
+            "steps": steps_made(context.folder, config.train),
+        },
         failed,
     )
 
@@ -43,4 +49,5 @@ STAGE = Stage(
     ("prepare", "refine"),
     run,
     revision=2,
+    trains=True,
 )

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from labelferry.files import atomic_folder, write_json
 from labelferry.io.nifti import read_image, read_labels, write_volume
+from labelferry.pace import cut_short
 from labelferry.pipeline.learn import task_of
 from labelferry.pipeline.plausible import judge, tell, write_plausibility
 from labelferry.pipeline.prepared import PreparedCase, predict_cases, prepared_cases, read_prior
@@ -58,7 +60,8 @@ def run(context: Context) -> Summary:
     if not (context.folder / "model").exists():
         with atomic_folder(context.folder / "model") as part:
             shutil.copytree(rounds[-1].model, part, dirs_exist_ok=True)
-    return _summary(selection, len(target), len(organs), medians, config.rounds, failed)
+    summary = _summary(selection, len(target), len(organs), medians, config.rounds, failed)
+    return replace(summary, text=summary.text + cut_short(*(r.folder for r in rounds)))
 
 
 def _train_round(context: Context, this: Round, target: Sequence[PreparedCase]) -> dict[str, str]:
@@ -74,6 +77,7 @@ def _train_round(context: Context, this: Round, target: Sequence[PreparedCase]) 
         seed=context.seed + this.number,
         device=context.device,
         warm_start=this.warm_start,
+        limit=context.limit(f"round {this.number}"),
         progress=context.progress(f"round {this.number} steps"),
     )
     return predict_cases(
@@ -162,4 +166,5 @@ STAGE = Stage(
     ("prepare", "teach", "match"),
     run,
     revision=2,
+    trains=True,
 )

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from labelferry.pipeline.learn import learn_and_label
+from labelferry.pace import cut_short
+from labelferry.pipeline.learn import learn_and_label, steps_made
 from labelferry.pipeline.plausible import tell
 from labelferry.pipeline.prepared import prepared_cases
 from labelferry.pipeline.stage import Context, Stage, Summary
@@ -21,8 +22,9 @@ def run(context: Context) -> Summary:
         context, "teacher", config, examples, target, what="MRI pseudo-labelled"
     )
     return Summary(
-        f"{len(target) - len(failed)} MRI pseudo-labelled; implausibility {tell(medians)}",
-        {"plausibility": medians, "steps": config.train.iterations},
+        f"{len(target) - len(failed)} MRI pseudo-labelled; implausibility {tell(medians)}"
+        f"{cut_short(context.folder)}",
+        {"plausibility": medians, "steps": steps_made(context.folder, config.train)},
         failed,
     )
 
@@ -79,4 +81,5 @@ STAGE = Stage(
     ("prepare", "translate"),
     run,
     revision=2,
+    trains=True,
 )

@@ -11,6 +11,7 @@ import numpy as np
 
 from labelferry.files import read_json, write_json
 from labelferry.io.nifti import read_image, read_labels, write_volume
+from labelferry.pace import cut_short
 from labelferry.pipeline.prepared import PreparedCase, prepared_cases
 from labelferry.pipeline.stage import Context, Stage, Summary, merge_failed, stage_seed
 from labelferry.pipeline.translations import Translation, plan_translations
@@ -99,6 +100,7 @@ def _summary(
     else:
         (only,) = made.values()
         facts |= {**only.audit, "notes": list(notes)}
+    text += cut_short(*(translation.folder / "model" for translation in made))
     if facts.get("left_out"):
         text += f", {len(facts['left_out'])} left out by the audit"
     failed = merge_failed(
@@ -125,6 +127,7 @@ def _learn(context: Context, translation: Translation, source: _Cases, target: _
             device=context.device,
             names=([case.id for case in source], [case.id for case in target]),
             samples=translation.folder / "samples",
+            limit=context.limit(f"{translation.of_domain}translator"),
             progress=context.progress(f"{translation.of_domain}translator steps"),
         )
         write_json(done, {"schema_version": 1, "steps": steps})
@@ -237,4 +240,5 @@ STAGE = Stage(
     ("prepare",),
     run,
     revision=2,
+    trains=True,
 )
