@@ -72,9 +72,11 @@ class TrainConfig(BaseModel):
     deep_supervision: bool = True
     """A loss at every resolution of the decoder but the coarsest. Table 1: on."""
     batch_dice: bool = False
-    """Dice over the whole batch instead of per patch (nnU-Net: off for 3-D full resolution)."""
+    """Dice over the whole batch instead of per patch (nnU-Net: in 2-D, and in 3-D where a patch is
+    less than a quarter of a median case)."""
     foreground: float = Field(1 / 3, ge=0, le=1)
-    """Share of patches centred on an organ. Table 4: foreground over-sampling (nnU-Net: 1/3)."""
+    """Share of patches centred on an organ. Table 4: foreground over-sampling (nnU-Net: 1/3, rounded
+    to whole patches: one of a batch of 2)."""
     balanced: bool = False
     """Draw the organ first, then a case that has it, so that rare organs come as often (ours)."""
     dice_smooth: float = Field(1e-5, gt=0)
