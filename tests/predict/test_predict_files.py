@@ -11,7 +11,7 @@ import pytest
 from labelferry.cli.predict import predict
 from labelferry.errors import UserError
 from labelferry.io.nifti import write_volume
-from labelferry.predict import predictor
+from labelferry.predict import foreign
 from labelferry.predict.files import case_id, find_images, output_paths, predict_files
 from labelferry.predict.predictor import Model
 from labelferry.volume import Volume
@@ -148,7 +148,7 @@ def test_the_command(
         given.extend((path, device, export))
         return fake_model()
 
-    monkeypatch.setattr(predictor, "load_model", load)
+    monkeypatch.setattr(foreign, "load_labeller", load)
     model = tmp_path / "run"
     out = tmp_path / "out"
     assert predict(cohort, out, model=model, device="cpu", export="paper") == 3

@@ -11,6 +11,7 @@ from labelferry.organs import FLARE, Organ, OrganSet
 from labelferry.pipeline.config import load_config
 from labelferry.segment.augment import build_transforms
 from labelferry.segment.config import NetworkConfig, TrainConfig
+from labelferry.segment.foreign import read_foreign
 from labelferry.segment.loss import PartialLoss
 from labelferry.segment.network import build_network
 from labelferry.segment.plans import make_dataset, make_plans
@@ -234,9 +235,22 @@ def settings(transform):
 def test_as_many_patches_are_centred_on_an_organ(trainer):
     from nnunetv2.training.dataloading.data_loader import nnUNetDataLoader
 
-    loader = types.SimpleNamespace(
-        batch_size=2,
-        oversample_foreground_percent=trainer(SMALL, TWO).oversample_foreground_percent,
-    )
+    share = trainer(SMALL, TWO).oversample_foreground_percent
+    loader = types.SimpleNamespace(batch_size=2, oversample_foreground_percent=share)
     forced = [nnUNetDataLoader._oversample_last_XX_percent(loader, n) for n in range(2)]
     assert all(train.foreground == np.mean(forced) for train in TRAININGS)
+
+
+def test_what_its_trainer_saves_is_read_as_a_foreign_model(trainer, tmp_path):
+    made = trainer(SMALL, TWO)
+    for key, value in (("mean_fg_dice", np.float64(0.5)), ("ema_fg_dice", np.float32(0.5))):
+        made.logger.log(key, value, 0)
+    made._best_ema = np.float64(0.5)
+    (tmp_path / "fold_0").mkdir()
+    made.save_checkpoint(str(tmp_path / "fold_0" / "checkpoint_final.pth"))
+    (tmp_path / "plans.json").write_text(json.dumps(made.plans_manager.plans))
+    (tmp_path / "dataset.json").write_text(json.dumps(made.dataset_json))
+    read = read_foreign(tmp_path)
+    assert read.organs.names == ("liver", "spleen") and read.trainer == "nnUNetTrainer"
+    for name, value in made.network.state_dict().items():
+        assert torch.equal(read.folds[0][name], value)

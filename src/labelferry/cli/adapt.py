@@ -20,6 +20,7 @@ def adapt(
     labels: str | None = None,
     until: str | None = None,
     max_hours: float | None = None,
+    teacher: Path | None = None,
     dry_run: bool = False,
 ) -> int:
     """Turn labelled CT and unlabelled MRI into an MRI segmentation model.
@@ -51,17 +52,21 @@ def adapt(
     max_hours
         Hours that this start may take: every training is cut to whole epochs that fit its share, by
         its speed over the first steps. Without it nothing depends on the clock.
+    teacher
+        A model folder of nnU-Net (plans.json, dataset.json, fold_*/checkpoint_final.pth) that
+        labels the MRI in place of translation and of a teacher's training.
     dry_run
         Say what would be done, and do nothing.
     """
     from labelferry.cli.console import TerminalEvents, console
     from labelferry.organs import FLARE, OrganSet
     from labelferry.pipeline import chain
-    from labelferry.pipeline.config import load_config
+    from labelferry.pipeline.config import load_config, taught_by
     from labelferry.predict.files import keep_out
 
     limits = () if max_hours is None else (f"max_hours={max_hours}",)
-    config = load_config(preset, size, (*set_, *limits))
+    taught = () if teacher is None else taught_by(teacher)
+    config = load_config(preset, size, (*set_, *limits, *taught))
     for path in (source, target):
         keep_out(path, run)
     chosen = FLARE if organs is None else OrganSet.read(organs)

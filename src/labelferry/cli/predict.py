@@ -26,7 +26,8 @@ def predict(
     output
         A folder for the labels; for a single image also the name of the label file.
     model
-        A run of ``labelferry adapt``, or a model folder, or its .zip.
+        A run of ``labelferry adapt``, or a model folder, or its .zip; or a model folder of nnU-Net,
+        whose own label values come out.
     device
         auto (CUDA where there is one), cpu, cuda or cuda:N.
     export
@@ -49,9 +50,9 @@ def predict(
             error_console().print(f"failed: {failure.case}: {failure.reason}", markup=False)
         return EXIT_INPUT
     places = output_paths(inputs.cases, output)
-    from labelferry.predict.predictor import load_model
+    from labelferry.predict.foreign import load_labeller
 
-    loaded = load_model(model, device=device, export=export)
+    loaded = load_labeller(model, device=device, export=export)
     with TerminalEvents() as events:
         for note in inputs.notes:
             events.note(note.line(), "warning")

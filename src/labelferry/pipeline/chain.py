@@ -10,7 +10,7 @@ from labelferry.errors import EXIT_DONE, EXIT_PARTIAL, UserError
 from labelferry.io.discover import Discovery, discover
 from labelferry.io.numbering import find_numbering
 from labelferry.organs import FLARE, OrganSet
-from labelferry.pipeline.config import RunConfig, load_config
+from labelferry.pipeline.config import RunConfig, load_config, taught_by
 from labelferry.pipeline.events import Events, Silent
 from labelferry.pipeline.manifest import Manifest
 from labelferry.pipeline.runfile import read_run
@@ -61,6 +61,7 @@ def adapt(
     overrides: Iterable[str] = (),
     organs: OrganSet = FLARE,
     labels: str | None = None,
+    teacher: Path | str | None = None,
     until: str | None = None,
     events: Events | None = None,
 ) -> RunResult:
@@ -69,10 +70,12 @@ def adapt(
     ``source`` holds images and labels, ``target`` images; labels of the target are never looked
     at. ``overrides`` are ``section.key=value`` texts. ``labels``: how the source's label maps are
     numbered (amos, btcv, chaos, totalsegmentator, or a JSON file), where not by the organs' ids.
-    The same call goes on after a kill, and runs only what has changed. Raises ``UserError`` for
+    ``teacher``: a model folder of nnU-Net that labels the target in a trained teacher's place. The
+    same call goes on after a kill, and runs only what has changed. Raises ``UserError`` for
     anything that a person can mend.
     """
-    config = load_config(preset, size, overrides)
+    taught = () if teacher is None else taught_by(Path(teacher))
+    config = load_config(preset, size, (*overrides, *taught))
     for path in (source, target):
         keep_out(Path(path), Path(run))
     data, refused = find_input(Path(source), Path(target), organs, events or Silent(), labels)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import json
 import math
 import tomllib
 from collections.abc import Iterable, Mapping
@@ -159,6 +160,9 @@ class RunConfig(_Section):
     """Hours that a start of the run may take; each training is cut to the whole epochs that fit its
     share, once, by its speed over the first steps. 0: no limit, and nothing depends on the clock.
     """
+    teacher: str = ""
+    """A model folder of nnU-Net whose labels of the MRI take the place of a teacher's training;
+    empty: the teacher is trained."""
     limit_source: int = Field(0, ge=0)
     """Number of CT used, in the order of their ids; 0 takes all. Paper: 100."""
     limit_target: int = Field(0, ge=0)
@@ -180,6 +184,11 @@ class RunConfig(_Section):
     report: ReportConfig = ReportConfig()
     """The page at the end."""
 
+    @property
+    def from_teacher(self) -> bool:
+        """Whether round 1 of ``refine`` goes on from the weights of a teacher that was trained."""
+        return self.refine.from_teacher and not self.teacher
+
     def limits(self) -> Limits:
         """How many cases are used."""
         return Limits(source=self.limit_source, target=self.limit_target)
@@ -194,7 +203,7 @@ class RunConfig(_Section):
                 "refine.from_teacher needs the same space, normalisation and network in teach "
                 "and refine"
             )
-        if self.teach.mix.fake:
+        if self.teach.mix.fake and not self.teacher:
             if not self.translate.enabled:
                 raise ValueError("teach.mix.fake needs translate.enabled = true")
             if self.translate.space != self.teach.space:
@@ -233,6 +242,11 @@ def load_config(
         _merge(values, _parse_override(override))
     values |= {"preset": Path(preset).stem, "size": size}
     return build_config(values)
+
+
+def taught_by(teacher: Path) -> tuple[str, ...]:
+    """The overrides that put a model folder of nnU-Net in a teacher's place."""
+    return f"teacher={json.dumps(str(teacher.resolve()))}", "translate.enabled=false"
 
 
 def build_config(values: Mapping[str, Any]) -> RunConfig:

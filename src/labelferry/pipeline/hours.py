@@ -15,11 +15,11 @@ FOR_TRAINING = 0.8
 def trainings(config: RunConfig, until: str | None = None) -> tuple[tuple[str, int], ...]:
     """Name and configured steps of each training up to and with stage ``until``, in order."""
     refine = config.refine
-    first = refine.later if refine.from_teacher else refine.train
+    first = refine.later if config.from_teacher else refine.train
     stages: dict[str, list[tuple[str, int]]] = {
         "prepare": [],
         "translate": [("translator", config.translate.iterations * config.translate.enabled)],
-        "teach": [("teacher", config.teach.train.iterations)],
+        "teach": [] if config.teacher else [("teacher", config.teach.train.iterations)],
         "match": [],
         "refine": [
             (f"round {n}", (refine.later if n > 1 else first).iterations)
@@ -48,12 +48,13 @@ class Hours:
             return None
         return cls(time.monotonic() + 3600 * config.max_hours, trainings(config, until))
 
-    def until(self, training: str, now: float) -> float:
+    def until(self, training: str, now: float, alike: int = 1) -> float:
         """When a training that begins ``now`` is to end.
 
         It gets the share of the time left that its configured steps are of all steps to come: what
-        one training leaves, the next ones have.
+        one training leaves, the next ones have. ``alike``: trainings of this name to come, this one
+        among them (one pair of translators for each domain).
         """
         names = [name for name, _ in self.trainings]
-        steps = [steps for _, steps in self.trainings[names.index(training) :]]
-        return now + FOR_TRAINING * max(0.0, self.end - now) * steps[0] / sum(steps)
+        own, *later = [steps for _, steps in self.trainings[names.index(training) :]]
+        return now + FOR_TRAINING * max(0.0, self.end - now) * own / (alike * own + sum(later))

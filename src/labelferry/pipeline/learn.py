@@ -60,15 +60,19 @@ def learn_and_label(
         limit=context.limit(name),
         progress=context.progress(f"{name} steps"),
     )
-    labels = context.folder / "labels"
-    failed = predict_cases(context, model, target, labels, what=what)
+    failed = predict_cases(context, model, target, context.folder / "labels", what=what)
+    return judge_labels(context, target), failed
+
+
+def judge_labels(context: Context, target: Sequence[PreparedCase]) -> dict[str, float | None]:
+    """Write ``plausibility.json`` of the stage's ``labels``; the median z of each domain."""
     judged = judge(
         target,
-        labels,
+        context.folder / "labels",
         read_prior(context.of("prepare")),
         context.organs,
         told=lambda text: context.events.note(
             f"{text}. Look at the image and its orientation", "warning"
         ),
     )
-    return write_plausibility(context.folder / "plausibility.json", judged, target), failed
+    return write_plausibility(context.folder / "plausibility.json", judged, target)

@@ -155,7 +155,10 @@ def collect(
         rejected=tables.rejected_rows(run, manifests, organs, names),
         provenance=tables.provenance_rows(run, organs, names),
         warnings=tables.warning_texts(manifests, evaluation, names),
-        config_toml=tables.as_toml(config.model_dump(mode="json")),
+        # a folder's place is nobody's business
+        config_toml=tables.as_toml(
+            config.model_dump(mode="json") | {"teacher": Path(config.teacher).name}
+        ),
         versions=dict(next(iter(manifests.values())).versions) if manifests else {},
         names_file=NAMES_FILE if names.numbered else "",
         fake_space="anatomy space" if space == "anatomy" else "",

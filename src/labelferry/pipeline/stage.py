@@ -86,17 +86,20 @@ class Context:
         """A callback for loops: ``done`` of ``total``."""
         return lambda done, total: self.events.progress(what, done, total)
 
-    def limit(self, training: str) -> Limit | None:
-        """When a training of this run is to end; None where its time is not limited."""
+    def limit(self, training: str, *, of: str = "", alike: int = 1) -> Limit | None:
+        """When a training of this run is to end; None where its time is not limited.
+
+        ``of``: what it is of, as the start of a sentence; ``alike`` as for ``Hours.until``.
+        """
         if self.hours is None:
             return None
 
         def tell(decision: Decision) -> None:
-            text = decision.told(training)
+            text = decision.told(f"{of}{training}")
             log.info("%s", text)
             self.events.note(text, "warning" if decision.too_short else "info")
 
-        return Limit(self.hours.until(training, time.monotonic()), tell)
+        return Limit(self.hours.until(training, time.monotonic(), alike), tell)
 
     def each(
         self,

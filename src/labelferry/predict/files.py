@@ -22,7 +22,7 @@ from labelferry.io.sides import turned_in_prediction
 from labelferry.organs import FLARE
 
 if TYPE_CHECKING:
-    from labelferry.predict.predictor import Model
+    from labelferry.predict.foreign import Labeller
 
 FAILURES = "failures.csv"
 _LOOK = "look at the image and its orientation, and at the labels"
@@ -142,7 +142,7 @@ def keep_out(input: Path, output: Path) -> None:
 
 
 def predict_files(
-    model: Model,
+    model: Labeller,
     inputs: Sequence[Path] | Inputs,
     output: Path,
     *,
@@ -183,17 +183,17 @@ def predict_files(
 
 
 def _predict_file(
-    model: Model, path: Path, place: Path, case: str, told: Callable[[Note], None] | None
+    model: Labeller, path: Path, place: Path, case: str, told: Callable[[Note], None] | None
 ) -> None:
     image = read_image(path)
     if told:
-        for note in image_notes(image, path, case, model.bundle.modality):
+        for note in image_notes(image, path, case, model.modality):
             if note.severity != "refused":  # the model refuses it itself
                 told(note)
     labels = model.predict(image.volume, case=case)
     write_labels_like(place, labels, image)
     if told:
-        for text in turned_in_prediction(labels, model.bundle.organs):
+        for text in turned_in_prediction(labels, model.organs):
             told(Note(case, path, f"{path.name}: {text}; by its labels", _LOOK, "warning"))
 
 

@@ -11,7 +11,9 @@ from pydantic import ValidationError
 from torch import Tensor, nn
 
 from labelferry.anatomy.prepare import Prepared, prepare
+from labelferry.cases import Modality
 from labelferry.errors import UserError
+from labelferry.organs import OrganSet
 from labelferry.predict.config import Export, PredictConfig
 from labelferry.predict.export import argmax_labels, export_labels, keep_largest, threshold_labels
 from labelferry.predict.inputs import ImageLike, as_volume
@@ -36,6 +38,16 @@ class Model:
         self.network = network.to(device).eval()
         self.device = device
         self.config = config
+
+    @property
+    def organs(self) -> OrganSet:
+        """What its label values mean."""
+        return self.bundle.organs
+
+    @property
+    def modality(self) -> Modality:
+        """What it is for."""
+        return self.bundle.modality
 
     def predict(self, image: ImageLike, *, case: str | None = None) -> Segmentation:
         """Organ ids on the image's own grid, of any orientation; outside the body 0.
@@ -158,10 +170,10 @@ def find_bundle(path: Path) -> Path:
         )
     if any(path.glob("fold_*")) or any(path.glob("*.pth")):
         raise UserError(
-            "a model folder of nnU-Net, not a bundle: its checkpoints are pickles, which can run "
-            "any program",
+            "a model folder of nnU-Net, not a bundle",
             path=path,
-            fix="use nnUNetv2_predict_from_modelfolder for it",
+            fix="'labelferry predict' labels images with it, 'labelferry adapt --teacher' goes on "
+            "from its labels",
         )
     raise UserError(
         "no model in this folder",

@@ -75,8 +75,8 @@ class TrainConfig(BaseModel):
     """Dice over the whole batch instead of per patch (nnU-Net: in 2-D, and in 3-D where a patch is
     less than a quarter of a median case)."""
     foreground: float = Field(1 / 3, ge=0, le=1)
-    """Share of patches centred on an organ. Table 4: foreground over-sampling (nnU-Net: 1/3, rounded
-    to whole patches: one of a batch of 2)."""
+    """Share of patches centred on an organ. Table 4: foreground over-sampling (nnU-Net: 1/3, in
+    whole patches: one of a batch of 2)."""
     balanced: bool = False
     """Draw the organ first, then a case that has it, so that rare organs come as often (ours)."""
     dice_smooth: float = Field(1e-5, gt=0)

@@ -37,7 +37,7 @@ def run(context: Context) -> Summary:
         for case in prepared_cases(context.of("prepare"), "target")
         if (context.of("match") / "labels" / f"{case.id}.nii.gz").exists()
     ]
-    teacher = context.of("teach") / "model" if context.config.refine.from_teacher else None
+    teacher = context.of("teach") / "model" if context.config.from_teacher else None
     rounds = plan_rounds(context.folder, context.of("match") / "labels", config.rounds, teacher)
     failed = merge_failed(_train_round(context, r, target) for r in rounds)
     target = [case for case in target if case.id not in failed]

@@ -3,18 +3,30 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
+from pydantic import BaseModel
+
+from labelferry.anatomy.prepare import prepare_labels
+from labelferry.errors import UserError
+from labelferry.io.nifti import write_volume
+from labelferry.organs import convert_labels
 from labelferry.pace import cut_short
-from labelferry.pipeline.learn import learn_and_label, steps_made
+from labelferry.pipeline.config import RunConfig
+from labelferry.pipeline.learn import judge_labels, learn_and_label, steps_made
 from labelferry.pipeline.plausible import tell
-from labelferry.pipeline.prepared import prepared_cases
+from labelferry.pipeline.prepared import PreparedCase, prepared_cases
 from labelferry.pipeline.stage import Context, Stage, Summary
+from labelferry.pipeline.students import known_organs
 from labelferry.pipeline.translations import find_translations
+from labelferry.predict.export import keep_largest
 from labelferry.segment.examples import Example, Randomise
 
 
 def run(context: Context) -> Summary:
     """Train the teacher and write ``labels/<case>.nii.gz`` for every target case."""
+    if context.config.teacher:
+        return _label_by_nnunet(context, Path(context.config.teacher))
     config = context.config.teach
     target = prepared_cases(context.of("prepare"), "target")
     examples = training_examples(context)
@@ -27,6 +39,68 @@ def run(context: Context) -> Summary:
         {"plausibility": medians, "steps": steps_made(context.folder, config.train)},
         failed,
     )
+
+
+def _label_by_nnunet(context: Context, folder: Path) -> Summary:
+    """Pseudo-label the MRI, as they lie on the disk, with a model that nnU-Net trained."""
+    from labelferry.predict.foreign import load_foreign
+
+    model = load_foreign(folder, device=context.device, config=context.config.predict)
+    numbering = model.numbering(context.organs)
+    unknown = known_organs(context) - numbering.organs_annotated(context.organs)
+    if unknown:
+        raise UserError(
+            "the teacher does not know every organ that the source annotates",
+            path=folder,
+            seen=", ".join(context.organs[organ].name for organ in sorted(unknown)),
+            allowed=", ".join(model.organs.names),
+            fix="give another teacher, or the organs that both know with --organs",
+        )
+    target = prepared_cases(context.of("prepare"), "target")
+    images = {case.id: case.image for case in context.target}
+    labels = context.folder / "labels"
+
+    def work(case: PreparedCase) -> None:
+        found = model.predict(images[case.id], case=case.id)
+        named = convert_labels(found.array, numbering, context.organs)
+        ready = prepare_labels(found.with_array(named), case.read(), case=case.id)
+        if context.config.predict.largest_component:
+            ready = ready.with_array(keep_largest(ready.array))
+        write_volume(labels / f"{case.id}.nii.gz", ready)
+
+    failed = context.each(
+        "MRI pseudo-labelled",
+        work,
+        target,
+        name=lambda case: case.id,
+        made=lambda case: labels / f"{case.id}.nii.gz",
+    )
+    medians = judge_labels(context, target)
+    return Summary(
+        f"{len(target) - len(failed)} MRI pseudo-labelled by a model of nnU-Net; implausibility "
+        f"{tell(medians)}",
+        {"plausibility": medians, "steps": 0},
+        failed,
+    )
+
+
+class _Mark(BaseModel):
+    """What a model of nnU-Net adds to the stage's fingerprint."""
+
+    sha256: str
+
+
+def _sections(config: RunConfig) -> dict[str, BaseModel]:
+    sections: dict[str, BaseModel] = {
+        "teach": config.teach,
+        "prepare": config.prepare,
+        "predict": config.predict,
+    }
+    if config.teacher:
+        from labelferry.segment.foreign import hash_foreign
+
+        sections["teacher"] = _Mark(sha256=hash_foreign(Path(config.teacher)))
+    return sections
 
 
 def training_examples(context: Context) -> list[Example]:
@@ -73,11 +147,7 @@ def training_examples(context: Context) -> list[Example]:
 
 STAGE = Stage(
     "teach",
-    lambda config: {
-        "teach": config.teach,
-        "prepare": config.prepare,
-        "predict": config.predict,
-    },
+    _sections,
     ("prepare", "translate"),
     run,
     revision=2,

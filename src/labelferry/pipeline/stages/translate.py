@@ -43,8 +43,10 @@ def run(context: Context) -> Summary:
     for note in notes:
         context.events.note(note, "warning")
     made: dict[Translation, _Outcome] = {}
-    for translation, images in _plan(context, target).items():
-        made[translation] = found = _translate(context, translation, source, images)
+    plan = _plan(context, target)
+    for translation, images in plan.items():
+        alike = len(plan) - len(made)
+        made[translation] = found = _translate(context, translation, source, images, alike)
         told = [f"{translation.of_domain}{note}" for note in found.audit.get("notes", ())]
         for note in told:
             context.events.note(note, "warning")
@@ -67,9 +69,10 @@ def _plan(context: Context, target: _Cases) -> dict[Translation, _Cases]:
 
 
 def _translate(
-    context: Context, translation: Translation, source: _Cases, target: _Cases
+    context: Context, translation: Translation, source: _Cases, target: _Cases, alike: int
 ) -> _Outcome:
-    steps = _learn(context, translation, source, target)
+    """One translation whole; ``alike``: how many are still to come, this one among them."""
+    steps = _learn(context, translation, source, target, alike)
     failed = _apply(context, translation, source)
     made = sum(translation.fake(case.id).exists() for case in source)
     found: dict[str, Any] = {}
@@ -110,7 +113,9 @@ def _summary(
     return Summary(text, facts, failed)
 
 
-def _learn(context: Context, translation: Translation, source: _Cases, target: _Cases) -> int:
+def _learn(
+    context: Context, translation: Translation, source: _Cases, target: _Cases, alike: int
+) -> int:
     """Train unless it is done; the number of steps."""
     from labelferry.translate.training import train
 
@@ -127,7 +132,7 @@ def _learn(context: Context, translation: Translation, source: _Cases, target: _
             device=context.device,
             names=([case.id for case in source], [case.id for case in target]),
             samples=translation.folder / "samples",
-            limit=context.limit(f"{translation.of_domain}translator"),
+            limit=context.limit("translator", of=translation.of_domain, alike=alike),
             progress=context.progress(f"{translation.of_domain}translator steps"),
         )
         write_json(done, {"schema_version": 1, "steps": steps})
