@@ -57,6 +57,7 @@ def learn_and_label(
         context.folder,
         seed=context.seed,
         device=context.device,
+        devices=context.config.devices,
         limit=context.limit(name),
         progress=context.progress(f"{name} steps"),
     )

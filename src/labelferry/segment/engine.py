@@ -55,13 +55,14 @@ def train_model(
     seed: int,
     device: str,
     warm_start: Path | None = None,
+    devices: int = 1,
     limit: Limit | None = None,
     progress: Progress | None = None,
 ) -> Path:
     """Train on ``examples`` and write the bundle ``folder/model``; goes on after a kill.
 
-    ``warm_start`` is a bundle of the same network to begin from; ``limit`` the time there is.
-    Returns the bundle's folder.
+    ``warm_start`` is a bundle of the same network to begin from; ``limit`` the time there is,
+    ``devices`` the processes that share each batch. Returns the bundle's folder.
     """
     from labelferry.segment.network import build_network
     from labelferry.segment.training import fit
@@ -110,6 +111,7 @@ def train_model(
         classes=classes,
         seed=seed,
         device=device,
+        devices=devices,
         limit=limit,
         progress=progress,
     )

@@ -56,7 +56,10 @@ class PresentDiceLoss(nn.Module):
 
 
 class PartialLoss(nn.Module):
-    """nnU-Net's Dice + cross-entropy over all resolutions, on merged logits."""
+    """nnU-Net's Dice + cross-entropy over all resolutions, on merged logits.
+
+    ``gather``: Dice over a batch is over the batches of all processes of a training.
+    """
 
     def __init__(
         self,
@@ -64,6 +67,8 @@ class PartialLoss(nn.Module):
         config: TrainConfig,
         resolutions: int,
         sizes: Mapping[int, int] | None = None,
+        *,
+        gather: bool = False,
     ) -> None:
         super().__init__()
         from nnunetv2.training.loss.compound_losses import DC_and_CE_loss
@@ -76,7 +81,7 @@ class PartialLoss(nn.Module):
                 "batch_dice": config.batch_dice,
                 "smooth": config.dice_smooth,
                 "do_bg": False,
-                "ddp": False,
+                "ddp": gather,
             },
             {"weight": weight if bool((weight != 1).any()) else None},
             weight_ce=1,

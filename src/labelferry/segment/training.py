@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import logging
 import time
 from collections import Counter
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from queue import Full, Queue
 from threading import Event, Thread
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -30,6 +32,7 @@ from labelferry.segment.convolutions import convolve, draw_convolutions
 from labelferry.segment.curves import draw_curve, draw_scanner, repaint
 from labelferry.segment.examples import Patch, PatchSampler, Prepared
 from labelferry.segment.loss import PartialLoss
+from labelferry.segment.replicas import Team, check_devices, device_of, helped
 from labelferry.translate.precision import autocast
 
 Progress = Callable[[int, int], None]
@@ -138,6 +141,7 @@ def fit(
     classes: int,
     seed: int,
     device: str,
+    devices: int = 1,
     limit: Limit | None = None,
     progress: Progress | None = None,
 ) -> dict[str, Tensor]:
@@ -145,27 +149,74 @@ def fit(
 
     Writes ``losses.jsonl`` (one line per epoch) and ``checkpoint.pt`` in ``folder`` and goes on
     from there; ``contrasts.jsonl`` shows the first contrasts of painted CT. With a ``limit`` the
-    rate falls over as many epochs as fit the time, which ``steps.json`` keeps. Raises ``UserError``
-    when the loss is no longer a number, or a process that prepares patches has died.
+    rate falls over as many epochs as fit the time, which ``steps.json`` keeps. With more
+    ``devices`` each batch is divided among as many processes (see :mod:`.replicas`). Raises
+    ``UserError`` when the loss is no longer a number, or a process of the training has died.
     """
-    where = torch.device(device)
-    network = network.to(where)
-    scales = _scales(strides) if config.deep_supervision else None
-    transform, initial = build_transforms(patch, config, scales, slices=context > 0)
-    sampler = PatchSampler(prepared, initial, config.foreground, config.balanced, context)
-    dataset = PatchDataset(sampler, transform, config, classes=classes, seed=seed)
-    sizes = _sizes(prepared) if config.rarity else {}
-    loss = PartialLoss(classes, config, len(scales) if scales else 1, sizes).to(where)
-    _log_contrasts(dataset, config, folder / "contrasts.jsonl")
+    job = Job(network, prepared, config, patch, context, strides, classes, seed, device)
+    if devices == 1:
+        return _fit(job, folder, None, limit, progress)
+    check_devices(devices, config, torch.device(device))
+    with helped(_follow, (job,), devices, torch.device(device)) as team:
+        return _fit(job, folder, team, limit, progress)
+
+
+@dataclass(frozen=True, eq=False)
+class Job:
+    """What every process of a training is told; see :func:`fit`."""
+
+    network: nn.Module
+    prepared: Sequence[Prepared]
+    config: TrainConfig
+    patch: Sequence[int]
+    context: int
+    strides: Sequence[Sequence[int]]
+    classes: int
+    seed: int
+    device: str
+
+    @cached_property
+    def dataset(self) -> PatchDataset:
+        """The samples."""
+        transform, initial = build_transforms(
+            self.patch, self.config, self._scales, slices=self.context > 0
+        )
+        foreground, balanced = self.config.foreground, self.config.balanced
+        sampler = PatchSampler(self.prepared, initial, foreground, balanced, self.context)
+        return PatchDataset(sampler, transform, self.config, classes=self.classes, seed=self.seed)
+
+    def loss(self, team: Team | None) -> PartialLoss:
+        """The loss, over the batches of the whole team."""
+        sizes = _sizes(self.prepared) if self.config.rarity else {}
+        resolutions = len(self._scales) if self._scales else 1
+        return PartialLoss(self.classes, self.config, resolutions, sizes, gather=team is not None)
+
+    @property
+    def _scales(self) -> list[list[float]] | None:
+        return _scales(self.strides) if self.config.deep_supervision else None
+
+
+def _fit(
+    job: Job, folder: Path, team: Team | None, limit: Limit | None, progress: Progress | None
+) -> dict[str, Tensor]:
+    config, where = job.config, torch.device(job.device)
+    if team:
+        where = device_of(0, where)
+    network, loss = job.network.to(where), job.loss(team).to(where)
+    _log_contrasts(job.dataset, config, folder / "contrasts.jsonl")
     state = TrainingState(network, config, folder)
     start = state.resume()
+    if team:
+        team.give({"start": start, **state.content()})
     pace = Pace(folder, config.iterations, config.iterations_per_epoch, start, limit)
     step, last_save = start, time.monotonic()
-    with dead_workers_told(), closing(_batches(dataset, config, start)) as batches:
+    with dead_workers_told(), closing(_batches(job.dataset, config, start, team)) as batches:
         while step < (total := pace.total(step)):
+            if team:
+                team.tell(step, total)
             state.set_rate(step, total)
             loss.set_progress(step / total)
-            value = _step(network, loss, next(batches), state.optimizer, config, where)
+            value = _step(network, loss, next(batches), state.optimizer, config, where, team)
             if not np.isfinite(value):
                 raise UserError(
                     "the training loss is not a number",
@@ -184,6 +235,21 @@ def fit(
                 last_save = time.monotonic()
     state.save(step)
     return state.final_weights()
+
+
+def _follow(team: Team, job: Job) -> None:
+    """A process that helps: the same steps on its share of every batch. It writes nothing."""
+    where = device_of(team.rank, torch.device(job.device))
+    # on a CPU torch hands tensors over as shared memory: a step here would move the first one's too
+    network, loss = copy.deepcopy(job.network).to(where), job.loss(team).to(where)
+    state = TrainingState(network, job.config, Path())
+    given = team.get()
+    state.take(given)
+    with closing(_batches(job.dataset, job.config, given["start"], team)) as batches:
+        for step, total in team.orders():
+            state.set_rate(step, total)
+            loss.set_progress(step / total)
+            _step(network, loss, next(batches), state.optimizer, job.config, where, team)
 
 
 class TrainingState:
@@ -207,20 +273,27 @@ class TrainingState:
         if not self.path.exists():
             return 0
         saved = torch.load(self.path, map_location="cpu", weights_only=True)
-        self.network.load_state_dict(saved["network"])
-        self.optimizer.load_state_dict(saved["optimizer"])
+        self.take(saved)
         if self.averaged is not None:
             self.averaged = {k: v.to(self.averaged[k].device) for k, v in saved["averaged"].items()}
         self.running, self.lines = list(saved["running"]), list(saved["lines"])
         log.info("training goes on from step %d", saved["step"])
         return int(saved["step"])
 
+    def content(self) -> dict[str, Any]:
+        """What decides the next step."""
+        return {"network": self.network.state_dict(), "optimizer": self.optimizer.state_dict()}
+
+    def take(self, content: Mapping[str, Any]) -> None:
+        """Become what another process, or this one before a kill, was."""
+        self.network.load_state_dict(content["network"])
+        self.optimizer.load_state_dict(content["optimizer"])
+
     def save(self, step: int) -> None:
         """Write a checkpoint atomically."""
         saved = {
             "step": step,
-            "network": self.network.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
+            **self.content(),
             "averaged": self.averaged,
             "running": self.running,
             "lines": self.lines,
@@ -273,6 +346,7 @@ def _step(
     optimizer: torch.optim.Optimizer,
     config: TrainConfig,
     device: torch.device,
+    team: Team | None = None,
 ) -> float:
     network.train()
     optimizer.zero_grad(set_to_none=True)
@@ -282,6 +356,8 @@ def _step(
     targets = [target.to(device, non_blocking=True) for target in batch.targets]
     value: Tensor = loss(outputs, targets, batch.annotated.to(device))
     value.backward()  # type: ignore[no-untyped-call]
+    if team:
+        value = team.average(network, value)
     nn.utils.clip_grad_norm_(network.parameters(), config.gradient_clip)
     optimizer.step()
     return float(value.detach())
@@ -302,12 +378,13 @@ def _optimizer(network: nn.Module, config: TrainConfig) -> torch.optim.Optimizer
 
 
 def _batches(
-    dataset: PatchDataset, config: TrainConfig, start: int
+    dataset: PatchDataset, config: TrainConfig, start: int, team: Team | None
 ) -> Generator[Batch, None, None]:
-    indices = range(start * config.batch, config.iterations * config.batch)
+    team = team or Team(0, 1)
+    indices = team.samples(config, start)
     loader = DataLoader(
         dataset,
-        batch_size=config.batch,
+        batch_size=config.batch // team.size,
         sampler=indices,
         collate_fn=collate,
         num_workers=config.workers,

@@ -77,6 +77,7 @@ def _train_round(context: Context, this: Round, target: Sequence[PreparedCase]) 
         seed=context.seed + this.number,
         device=context.device,
         warm_start=this.warm_start,
+        devices=context.config.devices,
         limit=context.limit(f"round {this.number}"),
         progress=context.progress(f"round {this.number} steps"),
     )
