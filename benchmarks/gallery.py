@@ -1,7 +1,7 @@
-"""A picture of what a teacher may be shown: CT, its anatomy spaces, fakes, curves, paint, real MRI.
+"""A picture of what a teacher may be shown: CT, its anatomy spaces, fakes, random contrasts, MRI.
 
 ``python -m benchmarks.gallery OUT.png``: a phantom cohort, and one pair of translators for each
-domain at size ``demo``, ``--steps`` each. Each row of a block is a slice of another CT; the real
+domain at size ``demo``, ``--steps`` each. Each row of a block is a slice of another CT; the target
 MRI are of other patients at the same height. Radiological view: the patient's right is on the left,
 the front up. All seeds are fixed. ``--run FOLDER`` keeps cohort and run there: the next call only
 draws.
@@ -31,6 +31,7 @@ from labelferry.pipeline.config import load_config
 from labelferry.pipeline.prepared import PreparedCase, prepared_cases
 from labelferry.pipeline.translations import find_translations
 from labelferry.segment.contrast import draw_contrast, paint
+from labelferry.segment.convolutions import convolve, draw_convolutions
 from labelferry.segment.curves import draw_curve, draw_scanner, repaint
 from labelferry.segment.tissues import Composition, class_of_organ, classify
 
@@ -83,14 +84,14 @@ def row(run: Path, number: int) -> dict[str, Array]:
     for domain in sorted({case.domain for case in prepared_cases(run / "prepare", "target")}):
         cases = [c for c in prepared_cases(run / "prepare", "target") if c.domain == domain]
         real = read_image(cases[number % len(cases)].file("image")).volume.array
-        cells[f"real {domain}"] = real[:, :, round(HEIGHTS[number] * (real.shape[2] - 1))]
+        cells[f"MRI {domain}"] = real[:, :, round(HEIGHTS[number] * (real.shape[2] - 1))]
     return cells
 
 
 def contrasts(
     image: Array, source: PreparedCase, spacing: Any, window: tuple[float, float], z: int
 ) -> dict[str, Array]:
-    """The slice behind two random curves and under two random paints, scanner and all."""
+    """The slice behind random curves and convolutions, and painted, scanner and all."""
     unit = np.ascontiguousarray(image.transpose(2, 1, 0), np.float32)
     labels = read_labels(source.file("label"), FLARE).array.transpose(2, 1, 0)
     normalised = (unit - unit.mean()) / unit.std()
@@ -105,6 +106,11 @@ def contrasts(
         seen = repaint(patch, limits, counts / counts.sum(), draw_curve(rng), draw_scanner(rng, 2))
         found[f"curve {n}"] = seen[0].T
     for n in (1, 2):
+        rng = np.random.default_rng((n + 20, z))
+        network, scanner = draw_convolutions(rng), draw_scanner(rng, 2)
+        inside = np.ones(patch.shape[1:], bool)
+        found[f"convolved {n}"] = convolve(patch, limits, inside, network, scanner)[0].T
+    for n in (1, 2):
         contrast = draw_contrast(
             np.random.default_rng((n + 10, z)), int(class_of_organ(FLARE).max()) + 1, 2
         )
@@ -113,9 +119,9 @@ def contrasts(
 
 
 def draw(rows: list[dict[str, Array]]) -> Image.Image:
-    """Cells of one size in two blocks, CT to fakes and curves to real MRI, heads above each."""
+    """Cells of one size in two blocks, CT to curves and the rest to MRI, heads above each."""
     names = list(rows[0])
-    first = next(n for n, name in enumerate(names) if name.startswith("curve"))
+    first = next(n for n, name in enumerate(names) if name.startswith("convolved"))
     blocks = names[:first], names[first:]
     wide, high = (max(cell.shape[a] for r in rows for cell in r.values()) for a in (0, 1))
     across, down = max(map(len, blocks)), len(blocks) * (len(rows) * high / wide + HEAD)

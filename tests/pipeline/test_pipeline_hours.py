@@ -44,6 +44,8 @@ def test_each_training_has_the_share_of_its_steps_of_what_is_left():
     assert hours.until("a", 0.0) == pytest.approx(FOR_TRAINING * 1000 * 100 / 400)
     # a ended early, at 100: b has 2/3 of the 900 s
     assert hours.until("b", 100.0) == pytest.approx(100 + FOR_TRAINING * 900 * 2 / 3)
+    # two trainings named a, as of two domains: 100 of 100 + 100 + 300 steps
+    assert hours.until("a", 0.0, alike=2) == pytest.approx(FOR_TRAINING * 1000 * 100 / 500)
     assert hours.until("c", 900.0) == pytest.approx(900 + FOR_TRAINING * 100)
     assert hours.until("c", 1100.0) == 1100.0, "late: nothing is left"
 
