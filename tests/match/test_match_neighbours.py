@@ -1,10 +1,14 @@
 from __future__ import annotations
 
+import time
+import tracemalloc
+
 import numpy as np
 import pytest
 from match_scene import ORGANS, case, grid
 
 from labelferry.errors import UserError
+from labelferry.files import write_json
 from labelferry.match.case import Descriptor, describe
 from labelferry.match.config import MatchConfig
 from labelferry.match.neighbours import match_cases
@@ -14,6 +18,10 @@ PAPER = MatchConfig(same_patient_first=False, candidates=1)
 
 def _row(name, litres=0.0, patient=None, extent=(0.0, 0.0, 0.0), organs=(0.0,)) -> Descriptor:
     return Descriptor(name, patient or name, "T1", litres * 1e6, extent, organs)
+
+
+def _described(seen) -> Descriptor:
+    return describe(seen.id, seen.patient, seen.domain, seen.body, seen.labels, ORGANS)
 
 
 def test_equation_5_by_hand():
@@ -70,6 +78,35 @@ def test_agrees_with_the_double_loop():
         assert (match.distances[0], match.candidates[0]) == gaps[0]
 
 
+@pytest.mark.parametrize("alike", [False, True])
+def test_4000_cases_in_a_second_and_little_memory(alike):
+    """A double loop holds 32 MB of distances; anchors that are all alike must not bring it back."""
+    rng = np.random.default_rng(0)
+    litres = [20.0] * 4000 if alike else rng.normal(20, 4, 4000)
+    rows = [_row(f"x{i:04}", v) for i, v in enumerate(litres)]
+    tracemalloc.start()
+    try:
+        started = time.process_time()
+        matches = match_cases(rows[2000:], rows[:2000], MatchConfig())
+        seconds = time.process_time() - started
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert len(matches) == 2000 and all(len(match.candidates) == 5 for match in matches)
+    assert seconds < 1 and peak < 5e6
+    if alike:
+        assert matches[0].candidates == tuple(f"x{i:04}" for i in range(5))
+
+
+def test_descriptor_comes_back_from_its_file(tmp_path):
+    row = _described(case("a"))
+    write_json(tmp_path / "a.json", row.to_json())
+    assert Descriptor.read(tmp_path / "a.json") == row
+    write_json(tmp_path / "a.json", {**row.to_json(), "extent_mm": [1.0]})
+    with pytest.raises(UserError, match="not a descriptor"):
+        Descriptor.read(tmp_path / "a.json")
+
+
 def test_never_itself_and_never_nothing():
     anchors = [_row("a", 20), _row("b", 30)]
     (match,) = match_cases([anchors[0]], anchors, MatchConfig(candidates=1))
@@ -83,8 +120,8 @@ def test_never_itself_and_never_nothing():
 
 def test_volume_is_physical():
     """The same body on a finer grid has the same volume, not the same number of voxels."""
-    coarse = describe(case("a"), ORGANS)
-    fine = describe(case("a", on=grid(spacing=(5, 5, 5), shape=(60, 46, 42))), ORGANS)
+    coarse = _described(case("a"))
+    fine = _described(case("a", on=grid(spacing=(5, 5, 5), shape=(60, 46, 42))))
     assert coarse.body_mm3 == pytest.approx(4 / 3 * np.pi * 130 * 95 * 88, rel=0.02)
     assert fine.body_mm3 == pytest.approx(coarse.body_mm3, rel=0.02)
     assert fine.organs_mm3[0] == pytest.approx(coarse.organs_mm3[0], rel=0.05)

@@ -36,6 +36,9 @@ class MatchConfig(BaseModel):
     Paper: open; with mean squares take ``anatomy``: sequences differ in their grey values."""
     iterations: int = Field(35, ge=0)
     """Optimiser steps per level; 0 keeps the initial alignment of the bodies."""
+    search_deg: float = Field(15.0, ge=0, le=45)
+    """Before the optimiser: the start turned by this angle, in degrees, both ways about each axis,
+    and the best of the 27 on coarse images taken (ours). 0: no search."""
     shrink: tuple[int, ...] = (4, 2, 1)
     """Shrink factor of each level, coarse to fine. A level is smoothed by half its factor, in
     voxels."""

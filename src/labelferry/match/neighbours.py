@@ -46,7 +46,12 @@ def match_cases(
             fix="name another anchor domain, or turn matching off",
         )
     points = np.array([criterion_vector(anchor, config) for anchor in ordered])
-    tree = cKDTree(points)
+    # anchors alike in the criterion are one point of the tree: thousands of them cost no more
+    places, place_of = np.unique(points, axis=0, return_inverse=True)
+    members: list[list[int]] = [[] for _ in places]
+    for index, place in enumerate(place_of.ravel()):
+        members[place].append(index)
+    tree = cKDTree(places)
     patients: dict[str, list[int]] = {}
     for index, anchor in enumerate(ordered):
         patients.setdefault(anchor.patient, []).append(index)
@@ -58,7 +63,9 @@ def match_cases(
             how, pool = SAME_PATIENT, own
         else:
             # one more than asked for, since the nearest may be the follower itself
-            how, pool = config.criterion, _nearest(tree, points, vector, config.candidates + 1)
+            how, number = config.criterion, config.candidates + 1
+            near = _nearest(tree, vector, number)
+            pool = [i for place in near for i in members[place][:number]]
             pool = [i for i in pool if ordered[i].id != follower.id]
         matches.append(_ranked(follower, pool, ordered, points, vector, how, config.candidates))
     return matches
@@ -74,11 +81,9 @@ def criterion_vector(case: Descriptor, config: MatchConfig) -> tuple[float, ...]
     return tuple(float(np.log1p(mm3 / 1000)) for mm3 in case.organs_mm3)
 
 
-def _nearest(
-    tree: cKDTree, points: NDArray[np.float64], vector: NDArray[np.float64], number: int
-) -> list[int]:
+def _nearest(tree: cKDTree, vector: NDArray[np.float64], number: int) -> list[int]:
     """The ``number`` nearest points and all that are as near as the last of them."""
-    number = min(number, len(points))
+    number = min(number, tree.n)
     distances = np.atleast_1d(tree.query(vector, k=number, p=1)[0])
     reach = float(distances[-1])
     found = tree.query_ball_point(vector, r=reach + 1e-9 * (1 + reach), p=1)

@@ -75,10 +75,13 @@ def render_ct(rng: np.random.Generator, subject: Subject) -> Rendering:
     return Rendering(volume, subject.labels, phase)
 
 
-def render_mr(rng: np.random.Generator, subject: Subject, sequence: MrSequence) -> Rendering:
+def render_mr(
+    rng: np.random.Generator, subject: Subject, sequence: MrSequence, *, distorted: bool = True
+) -> Rendering:
     """An MRI of a random kind of ``sequence``, in arbitrary units.
 
-    Texture, partial volume, distortion (DWI), bias field, Rician noise and a random gain.
+    Texture, partial volume, distortion (DWI; not with ``distorted`` false), bias field, Rician
+    noise and a random gain.
     """
     scanner = _SCANNERS[sequence]
     kind, table = _mr_values(rng, sequence)
@@ -87,7 +90,7 @@ def render_mr(rng: np.random.Generator, subject: Subject, sequence: MrSequence) 
     depth[list(_MR_ROUGH)] = 0.14
     image = table[tissues] * (1 + _texture(rng, raster) * depth[tissues])
     labels = subject.labels
-    if scanner.distortion_mm:
+    if scanner.distortion_mm and distorted:
         shift = smooth_field(rng, raster.shape, (6, 5, 5), scanner.distortion_mm)
         image = _shifted(image, shift / raster.spacing[1], order=1)
         labels = labels.with_array(_shifted(labels.array, shift / raster.spacing[1], order=0))

@@ -11,6 +11,7 @@ from typing import TypeVar
 from labelferry.errors import UserError
 
 _MOST_WORKERS = 61  # Windows can wait for no more
+_FEW = 64
 Job = TypeVar("Job")
 Result = TypeVar("Result")
 
@@ -47,6 +48,11 @@ def map_cases(
     finally:
         if executor is None:
             pool.shutdown(cancel_futures=True)
+
+
+def for_light_work(workers: int, jobs: int) -> int:
+    """How many processes are worth their start where a job takes milliseconds."""
+    return workers if jobs >= _FEW else 1
 
 
 def _told(work: Callable[[Job], Result], job: Job) -> Result | UserError:

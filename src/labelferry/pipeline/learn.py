@@ -75,5 +75,6 @@ def judge_labels(context: Context, target: Sequence[PreparedCase]) -> dict[str, 
         told=lambda text: context.events.note(
             f"{text}. Look at the image and its orientation", "warning"
         ),
+        workers=context.config.workers,
     )
     return write_plausibility(context.folder / "plausibility.json", judged, target)

@@ -5,20 +5,33 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from labelferry.files import write_json
+from labelferry.errors import UserError
+from labelferry.files import read_json, write_json
 from labelferry.io.nifti import read_labels
 from labelferry.io.sides import turned_in_prediction
 from labelferry.organs import OrganSet
+from labelferry.pipeline.executor import for_light_work, map_cases
 from labelferry.pipeline.prepared import PreparedCase
 from labelferry.prior.model import Prior
 from labelferry.prior.plausibility import CasePlausibility, plausibility
 from labelferry.volume import Segmentation
 
+_SCHEMA = 1
 _BELIEVED = 2.0
 """|z| of an organ's size up to which its place is believed."""
+
+
+@dataclass(frozen=True)
+class _Job:
+    case: str
+    path: Path
+    prior: Prior
+    organs: OrganSet
+    told: bool
 
 
 def judge(
@@ -27,21 +40,37 @@ def judge(
     prior: Prior,
     organs: OrganSet,
     told: Callable[[str], None] | None = None,
+    *,
+    workers: int = 1,
 ) -> dict[str, CasePlausibility]:
     """Plausibility of ``labels/<case>.nii.gz`` for each case that has one.
 
-    ``told`` receives what their organs say against the header's orientation.
+    ``told`` receives what their organs say against the header's orientation. ``workers``
+    processes share many cases.
     """
+    paths = {case.id: labels / f"{case.id}.nii.gz" for case in cases}
+    jobs = [_Job(k, p, prior, organs, told is not None) for k, p in paths.items() if p.exists()]
     out = {}
-    for case in cases:
-        path = labels / f"{case.id}.nii.gz"
-        if path.exists():
-            found = read_labels(path, organs)
-            out[case.id] = plausibility(found, prior)
-            if told:
-                for text in contradicted(found, out[case.id], organs):
-                    told(f"{case.id}: {text}; by its pseudo-label")
+    for job, result in map_cases(_judge_one, jobs, workers=for_light_work(workers, len(jobs))):
+        if isinstance(result, UserError):
+            raise result
+        out[job.case], texts = result
+        if told:
+            for text in texts:
+                told(f"{job.case}: {text}; by its pseudo-label")
     return out
+
+
+def _judge_one(job: _Job) -> tuple[CasePlausibility, list[str]]:
+    found = read_labels(job.path, job.organs)
+    judged = plausibility(found, job.prior)
+    return judged, contradicted(found, judged, job.organs) if job.told else []
+
+
+def read_plausibility(path: Path) -> dict[str, CasePlausibility]:
+    """What :func:`write_plausibility` has written, by case."""
+    rows = read_json(path, schema=_SCHEMA)["cases"]
+    return {case: CasePlausibility.from_json(row) for case, row in rows.items()}
 
 
 def contradicted(labels: Segmentation, judged: CasePlausibility, organs: OrganSet) -> list[str]:
@@ -65,7 +94,7 @@ def write_plausibility(
             domains.setdefault(case.domain, []).append(judged[case.id].z)
     medians = {name: _finite(statistics.median(z)) for name, z in sorted(domains.items())}
     rows: dict[str, Any] = {case_id: judged[case_id].to_json() for case_id in sorted(judged)}
-    write_json(path, {"schema_version": 1, "domains": medians, "cases": rows})
+    write_json(path, {"schema_version": _SCHEMA, "domains": medians, "cases": rows})
     return medians
 
 

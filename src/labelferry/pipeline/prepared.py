@@ -14,7 +14,7 @@ from labelferry.files import read_json
 from labelferry.io.nifti import read_image, write_volume
 from labelferry.prior.model import Prior
 from labelferry.segment.engine import CHANNELS
-from labelferry.volume import Box, Grid
+from labelferry.volume import Box, Grid, Volume
 
 if TYPE_CHECKING:
     from labelferry.pipeline.stage import Context
@@ -45,16 +45,20 @@ class PreparedCase:
         """The files that make the input channels of a space."""
         return tuple(self.file(stem) for stem in CHANNELS[space])
 
+    def body(self) -> Volume:
+        """Bool mask of the patient."""
+        body = read_image(self.file("body")).volume
+        return body.with_array(body.array > 0.5)
+
     def read(self) -> Prepared:
         """The volumes and how they lie in the input."""
         row = read_json(self.folder / "case.json", schema=CASE_SCHEMA)
         canonical = Grid(tuple(row["canonical"]["shape"]), np.array(row["canonical"]["affine"]))
         start, stop = row["box"]
-        body = read_image(self.file("body")).volume
         return Prepared(
             image=read_image(self.file("image")).volume,
             anatomy=read_image(self.file("anatomy")).volume,
-            body=body.with_array(body.array > 0.5),
+            body=self.body(),
             canonical=canonical,
             box=Box(tuple(start), tuple(stop)),
         )

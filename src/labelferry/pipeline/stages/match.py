@@ -5,17 +5,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from labelferry.files import read_json, write_json
 from labelferry.io.nifti import read_labels, write_volume
 from labelferry.match.carry import carry_to
-from labelferry.match.case import TargetCase, describe
+from labelferry.match.case import Descriptor, TargetCase, describe
 from labelferry.match.choose import AnchorChoice, choose_anchors
 from labelferry.match.config import MatchConfig
-from labelferry.match.neighbours import Match, match_cases
+from labelferry.match.neighbours import match_cases
 from labelferry.organs import OrganSet
-from labelferry.pipeline.plausible import judge, write_plausibility
+from labelferry.pipeline.executor import for_light_work
+from labelferry.pipeline.plausible import judge, read_plausibility, write_plausibility
 from labelferry.pipeline.prepared import PreparedCase, prepared_cases, read_prior
 from labelferry.pipeline.stage import Context, Stage, Summary
 from labelferry.pipeline.students import known_organs
@@ -35,6 +35,19 @@ class _Job:
     annotated: frozenset[int]
 
 
+@dataclass(frozen=True)
+class _Description:
+    case: PreparedCase
+    labels_in: Path
+    folder: Path
+    organs: OrganSet
+
+    @property
+    def path(self) -> Path:
+        """What the job makes."""
+        return self.folder / f"{self.case.id}.json"
+
+
 def run(context: Context) -> Summary:
     """Write ``labels/<case>.nii.gz`` and ``provenance/<case>.json`` for every target case."""
     config = context.config.match
@@ -45,12 +58,19 @@ def run(context: Context) -> Summary:
         if (own / f"{case.id}.nii.gz").exists()
     ]
     prior = read_prior(context.of("prepare"))
-    judged = judge(target, own, prior, context.organs)
+    judged = read_plausibility(context.of("teach") / "plausibility.json")
     choice = choose_anchors(judged, {case.id: case.domain for case in target}, config)
     write_json(context.folder / "anchors.json", {"schema_version": 1, **choice.to_json()})
     followers = [case for case in target if config.enabled and case.domain not in choice.anchors]
-    jobs = _jobs(context, target, followers, choice, prior, own)
-    failed = context.each(
+    failed = _describe_all(context, target, own) if followers else {}
+    jobs = _jobs(
+        context,
+        [case for case in followers if case.id not in failed],
+        [case for case in target if case.domain in choice.anchors and case.id not in failed],
+        prior,
+        own,
+    )
+    failed |= context.each(
         "labels carried",
         _carry_one,
         jobs,
@@ -61,29 +81,50 @@ def run(context: Context) -> Summary:
     carried = {job.follower.id for job in jobs} - set(failed)
     _keep_own(context, [case for case in target if case.id not in carried], own, failed)
     labels = context.folder / "labels"
-    after = judge(target, labels, prior, context.organs)
+    after = judge(target, labels, prior, context.organs, workers=context.config.workers)
     medians = write_plausibility(context.folder / "plausibility.json", after, target)
     return _summary(choice, _count_carried(context, target), medians, config, failed)
 
 
+def _describe_all(context: Context, cases: Sequence[PreparedCase], own: Path) -> dict[str, str]:
+    """Write ``descriptors/<case>.json``, which a run that goes on reads again."""
+    folder = context.folder / "descriptors"
+    jobs = [_Description(case, own, folder, context.organs) for case in cases]
+    return context.each(
+        "cases described",
+        _describe_one,
+        jobs,
+        name=lambda job: job.case.id,
+        made=lambda job: job.path,
+        workers=for_light_work(context.config.workers, len(jobs)),
+    )
+
+
+def _describe_one(job: _Description) -> None:
+    case = job.case
+    labels = read_labels(job.labels_in / f"{case.id}.nii.gz", job.organs)
+    row = describe(case.id, case.patient, case.domain, case.body(), labels, job.organs)
+    write_json(job.path, row.to_json())
+
+
 def _jobs(
     context: Context,
-    target: Sequence[PreparedCase],
     followers: Sequence[PreparedCase],
-    choice: AnchorChoice,
+    anchors: Sequence[PreparedCase],
     prior: Prior,
     own: Path,
 ) -> list[_Job]:
+    """Each follower with its candidates; ``cases described`` has described them all."""
     if not followers:
         return []
-    by_id = {case.id: case for case in target}
-    anchors = [case for case in target if case.domain in choice.anchors]
+    by_id = {case.id: case for case in (*followers, *anchors)}
     config = context.config.match
 
-    def described(cases: Sequence[PreparedCase]) -> list[Any]:
-        return [describe(_load(case, own, context.organs), context.organs) for case in cases]
+    def described(cases: Sequence[PreparedCase]) -> list[Descriptor]:
+        folder = context.folder / "descriptors"
+        return [Descriptor.read(folder / f"{case.id}.json") for case in cases]
 
-    matches: list[Match] = match_cases(described(followers), described(anchors), config)
+    matches = match_cases(described(followers), described(anchors), config)
     annotated = known_organs(context)
     return [
         _Job(
@@ -168,4 +209,5 @@ STAGE = Stage(
     lambda config: {"match": config.match},
     ("prepare", "teach"),
     run,
+    revision=2,
 )

@@ -1,0 +1,80 @@
+"""The stage ``match`` on labels that stand in for a teacher's: no network is trained."""
+
+import hashlib
+import shutil
+
+import numpy as np
+import pytest
+
+import labelferry
+from labelferry.anatomy.prepare import prepare_labels
+from labelferry.cases import Cohort
+from labelferry.io.nifti import read_labels, write_volume
+from labelferry.organs import FLARE
+from labelferry.pipeline import executor
+from labelferry.pipeline.config import load_config
+from labelferry.pipeline.events import Silent
+from labelferry.pipeline.plausible import judge, read_plausibility, write_plausibility
+from labelferry.pipeline.prepared import prepared_cases, read_prior
+from labelferry.pipeline.stage import Context
+from labelferry.pipeline.stages import match
+from labelferry.volume import Segmentation
+
+
+@pytest.fixture(scope="module")
+def taught(cohort, tiny, tmp_path_factory):
+    """A run after ``teach``: labels of T1 are true, those of the others lie two voxels aside."""
+    run = tmp_path_factory.mktemp("taught") / "run"
+    labelferry.adapt(
+        run, cohort / "source", cohort / "target", size="demo", overrides=tiny, until="prepare"
+    )
+    cases = prepared_cases(run / "prepare", "target")
+    for case in cases:
+        truth = read_labels(cohort / "truth" / "target" / f"{case.id}.nii.gz", FLARE)
+        labels = prepare_labels(truth, case.read())
+        if case.domain != "T1":
+            labels = Segmentation(np.roll(labels.array, 2, axis=0), labels.grid)
+        write_volume(run / "teach" / "labels" / f"{case.id}.nii.gz", labels)
+    judged = judge(cases, run / "teach" / "labels", read_prior(run / "prepare"), FLARE)
+    write_plausibility(run / "teach" / "plausibility.json", judged, cases)
+    return run
+
+
+def _match(taught, tiny, folder, *overrides):
+    run = folder / "run"
+    if not run.exists():
+        shutil.copytree(taught, run)
+    config = load_config("default", "demo", [*tiny, *overrides])
+    empty = Cohort(())
+    context = Context("match", run, config, FLARE, empty, empty, 0, "cpu", Silent())
+    summary = match.run(context)
+    files = {
+        path.relative_to(run / "match").as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in sorted((run / "match").rglob("*"))
+        if path.is_file()
+    }
+    return summary, files
+
+
+def test_two_processes_give_what_one_gives(taught, tiny, tmp_path, monkeypatch):
+    summary, one = _match(taught, tiny, tmp_path / "one")
+    assert summary.facts["carried"] > 0 and not summary.failed
+    cases = prepared_cases(taught / "prepare", "target")
+    assert {f"descriptors/{case.id}.json" for case in cases} <= set(one)
+    monkeypatch.setattr(executor, "_FEW", 2)  # few cases, too, go to the processes
+    assert _match(taught, tiny, tmp_path / "two", "workers=2") == (summary, one)
+
+
+def test_a_run_that_goes_on_describes_nothing_again(taught, tiny, tmp_path, monkeypatch):
+    _, whole = _match(taught, tiny, tmp_path)
+    victim = sorted((tmp_path / "run" / "match" / "provenance").glob("*T2.json"))[0]
+    victim.unlink()
+    monkeypatch.setattr(match, "describe", None)
+    assert _match(taught, tiny, tmp_path)[1] == whole
+
+
+def test_plausibility_comes_back_from_its_file(taught):
+    path = taught / "teach" / "plausibility.json"
+    cases = prepared_cases(taught / "prepare", "target")
+    fresh = judge(cases, taught / "teach" / "labels", read_prior(taught / "prepare"), FLARE)
+    assert read_plausibility(path) == fresh
