@@ -56,9 +56,8 @@ def main() -> None:
     _, organs = read_run(given.run)
     cases, rows = read_rows(given.run, given.truth, stage, organs)
     good = np.array([row.dice >= GOOD for row in rows])
-    print(
-        f"{given.run.name}: labels of {stage}, {cases} volumes, {len(rows)} labels, {good.sum()} good"
-    )
+    print(f"{given.run.name}: labels of {stage}, {cases} volumes, {len(good)} labels", end="")
+    print(f", {good.sum()} good")
     measures = measured(rows)
     print(f"{'AUC':<22}" + "".join(f"{name:>14}" for name in measures))
     _tell("all", good, measures)

@@ -9,7 +9,7 @@ import numpy as np
 from labelferry.match.affine import Affine, is_sane
 from labelferry.match.bodies import align_bodies, overlap
 from labelferry.match.config import MatchConfig
-from labelferry.match.pair import WORST, Matrix, Pair, threads
+from labelferry.match.pair import WORST, Pair, threads
 from labelferry.match.search import Search
 from labelferry.volume import Volume
 

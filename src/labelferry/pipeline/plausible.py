@@ -98,6 +98,11 @@ def write_plausibility(
     return medians
 
 
+def median_z(judged: Mapping[str, CasePlausibility]) -> float:
+    """Median z over all cases; infinite where most hold nothing that could be judged."""
+    return statistics.median([row.z for row in judged.values()]) if judged else math.inf
+
+
 def tell(medians: Mapping[str, float | None]) -> str:
     """The medians in words."""
     return ", ".join(f"{d} {'not judged' if z is None else f'{z:.2f}'}" for d, z in medians.items())

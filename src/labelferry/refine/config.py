@@ -7,6 +7,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 Scope = Literal["case", "organ"]
+Keep = Literal["last", "best"]
 Fusion = Literal["union", "mean_probability", "majority", "last"]
 
 
@@ -18,6 +19,15 @@ class RefineConfig(BaseModel):
     rounds: int = Field(3, ge=1)
     """Rounds of self-training, K; the paper gives no number. Eq. 7 needs at least 2: with one
     round nothing is dropped by instability."""
+    stop: bool = False
+    """Make no further round when one no longer helps (ours): when the median plausibility z of its
+    labels has not fallen by ``stop_gain`` since the round before. At least 2 rounds are made."""
+    stop_gain: float = Field(0.05, ge=0)
+    """With ``stop``: by how much z must fall for another round to be worth its time."""
+    keep: Keep = "last"
+    """Which network is handed on, and with it the rounds up to it: the last round's (paper), or
+    the ``best`` among the teacher and the rounds, by the median plausibility z of their labels
+    (ours), so that a round that collapsed is not handed on."""
     fraction: float = Field(0.25, ge=0, lt=1)
     """Share that is dropped as the most unstable (the paper gives no number): of the cases, or of
     each organ's cases. Rounded down."""
