@@ -37,8 +37,10 @@ class MatchConfig(BaseModel):
     iterations: int = Field(35, ge=0)
     """Optimiser steps per level; 0 keeps the initial alignment of the bodies."""
     search_deg: float = Field(15.0, ge=0, le=45)
-    """Before the optimiser: the start turned by this angle, in degrees, both ways about each axis,
-    and the best of the 27 on coarse images taken (ours). 0: no search."""
+    """Before the optimiser: each start turned by this angle, in degrees, both ways about each
+    axis, and the best of the 27 followed on coarse images. Afterwards a result that agrees hardly
+    better than its own turns is refused (ours). 0: neither, as for mean squares, which it does not
+    help."""
     shrink: tuple[int, ...] = (4, 2, 1)
     """Shrink factor of each level, coarse to fine. A level is smoothed by half its factor, in
     voxels."""

@@ -41,6 +41,7 @@ class Pair:
     """Centre of rotation in the fixed image's scaled index space."""
     spread: NDArray[np.float64]
     """Mean square distance of the body from the centre along each axis, mm²."""
+    is_coarse: bool = False
 
     @classmethod
     def of(cls, fixed: Volume, moving: Volume, fixed_body: Volume) -> Pair:
@@ -82,6 +83,7 @@ class Pair:
             fixed=sitk.Shrink(sitk.SmoothingRecursiveGaussian(self.fixed, mm / 2), factors),
             moving=sitk.SmoothingRecursiveGaussian(self.moving, mm / 2),
             mask=sitk.Shrink(self.mask, factors),
+            is_coarse=True,
         )
 
     def to_itk(self, matrix: Matrix) -> sitk.AffineTransform:
@@ -148,6 +150,9 @@ class Pair:
         method.SetShrinkFactorsPerLevel([factor])
         method.SetSmoothingSigmasPerLevel([factor / 2])
         method.SmoothingSigmasAreSpecifiedInPhysicalUnitsOff()
+        if self.is_coarse:  # smooth already
+            method.MetricUseFixedImageGradientFilterOff()
+            method.MetricUseMovingImageGradientFilterOff()
         transform = self.to_itk(start)
         method.SetInitialTransform(transform, inPlace=True)
         method.Execute(self.fixed, self.moving)

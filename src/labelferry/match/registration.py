@@ -52,7 +52,10 @@ def _register(pair: Pair, fixed_body: Volume, moving_body: Volume, config: Match
         try:
             if factor is None:
                 search = Search.of(pair, config)
-                matrix = search.better(start)
+                matrix = min(
+                    search.answers(starts),
+                    key=lambda m: pair.metric(m, config) if is_sane(m) else WORST,
+                )
             else:
                 matrix = pair.optimised(best, config, factor)
         except RuntimeError as error:
@@ -69,7 +72,7 @@ def _register(pair: Pair, fixed_body: Volume, moving_body: Volume, config: Match
             best, after = matrix, value
     if best is not start and search and search.doubts(best):
         best = start
-        reasons.append("the images agree as well when one of them is turned")
+        reasons.append("the images agree hardly better than when one of them is turned")
     if best is not start:
         return Affine(best, before, after, True, "optimised")
     log.info("registration keeps its start: %s", reasons[-1])
