@@ -106,7 +106,7 @@ def test_what_both_groups_hold_is_the_same_configuration():
 def test_the_mix_of_preset_default_is_the_row_that_says_so():
     rows = {row.key: row for row in load_rows(group="sources")}
     default = next(row for row in load_rows() if row.key == "default").config("demo", ())
-    assert rows["src-curves-fake"].config("demo", ()).teach == default.teach
+    assert rows["src-all"].config("demo", ()).teach == default.teach
 
 
 def test_rows_differ_in_configuration_alone():

@@ -146,6 +146,7 @@ def _await(others: Sequence[BaseProcess], came: Sequence[connection.Connection])
     """Wait until all have started: to meet one that has died would take for ever."""
     for other, ready in zip(others, came, strict=True):
         if ready not in connection.wait([ready, other.sentinel]):
+            other.join()  # its exit code is known a moment later than its end
             raise _died(f"exit code {other.exitcode}")
 
 
