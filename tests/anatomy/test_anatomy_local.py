@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-import time
-
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -153,11 +151,3 @@ def test_thin_and_flat_images(shape: tuple[int, int, int], inside: bool) -> None
         assert np.isfinite(found).all()
         assert found.min() >= 0
         assert found.max() <= 1
-
-
-def test_quick_enough() -> None:
-    image = np.random.default_rng(0).random((130, 100, 60), np.float32)
-    body = np.ones(image.shape, bool)
-    start = time.process_time()
-    anatomy_space(image, (3.2, 3.2, 5.0), body, LOCAL)
-    assert time.process_time() - start < 1.0  # measured: 0.1 s; a slow machine must not fail
