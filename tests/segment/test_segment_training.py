@@ -188,6 +188,7 @@ def test_patches_pad_images_that_are_smaller(examples, tmp_path):
     assert patch.data.shape == (1, 64, 64) and patch.labels.min() == -1
 
 
+@pytest.mark.slow  # torch may raise its error once more, later, in pytest's own code
 def test_a_dead_worker_ends_in_a_message_within_a_minute(examples, tmp_path):
     workers = TRAIN.model_copy(update={"workers": 1, "epochs": 10_000})
     killed = []
