@@ -20,6 +20,7 @@ from labelferry.files import hash_value, read_json, write_json
 from labelferry.io.nifti import read_labels
 from labelferry.organs import OrganSet
 from labelferry.pipeline.manifest import Manifest
+from labelferry.pipeline.plausible import read_plausibility
 from labelferry.pipeline.prepared import PreparedCase, prepared_cases
 from labelferry.prior.plausibility import CAP, CasePlausibility
 from labelferry.volume import Segmentation, bounding_box, resample_labels
@@ -55,12 +56,11 @@ class Teacher:
 
 def read_teacher(run: Path, row: str) -> Teacher:
     """The teacher of a run folder whose stage ``teach`` is done."""
-    found = read_json(run / "teach" / "plausibility.json", schema=1)["cases"]
     return Teacher(
         row,
         prepared_cases(run / "prepare", "target"),
         run / "teach" / "labels",
-        {case: CasePlausibility.from_json(value) for case, value in found.items()},
+        read_plausibility(run / "teach" / "plausibility.json"),
     )
 
 
