@@ -6,7 +6,7 @@ patient's right, +y to the front (anterior), +z to the head (superior).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Literal, Self, TypeVar
@@ -239,20 +239,28 @@ def resample_labels(labels: Segmentation, grid: Grid) -> Segmentation:
     if labels.grid.matches(grid, tolerance_mm=1e-4):
         return Segmentation(labels.array.astype(np.uint8), grid)
     matrix = np.linalg.inv(labels.grid.affine) @ grid.affine
-    best = np.full(grid.shape, 0.0, np.float32)
-    total = np.zeros(grid.shape, np.float32)
-    out = np.zeros(grid.shape, np.uint8)
-    for organ in np.unique(labels.array):
-        if organ == 0:
-            continue
-        mask = (labels.array == organ).astype(np.float32)
-        share = _affine_sample(mask, matrix, grid.shape, 1, 0.0)
+    masks = ((int(o), np.asarray(labels.array == o, np.float32)) for o in sorted(labels.held))
+    shares = ((o, _affine_sample(mask, matrix, grid.shape, 1, 0.0)) for o, mask in masks)
+    return Segmentation(largest_share(shares, grid.shape), grid)
+
+
+def largest_share(
+    shares: Iterable[tuple[int, NDArray[np.float32]]], shape: Sequence[int]
+) -> NDArray[np.uint8]:
+    """The organ with the largest share of each voxel, uint8 of ``shape``.
+
+    Background has what the organs leave of 1; it wins only with more than the best of them.
+    """
+    best = np.zeros(shape, np.float32)
+    total = np.zeros(shape, np.float32)
+    out = np.zeros(shape, np.uint8)
+    for organ, share in shares:
         total += share
         wins = share > best
         out[wins] = organ
         best[wins] = share[wins]
-    out[best < 1 - total] = 0  # background has the largest share
-    return Segmentation(out, grid)
+    out[best < 1 - total] = 0
+    return out
 
 
 def _affine_sample(

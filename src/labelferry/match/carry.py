@@ -1,24 +1,27 @@
-"""One follower: register the candidates, take the best, carry its labels, keep what was better."""
+"""One follower: register the candidates, carry their labels, keep what was better."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from labelferry.errors import UserError
 from labelferry.match.affine import Affine
 from labelferry.match.case import TargetCase
 from labelferry.match.choose import agreement, choose_organs, merge
 from labelferry.match.config import MatchConfig
+from labelferry.match.deform import Deformation, deform
+from labelferry.match.fusion import fuse, local_agreement, weight
 from labelferry.match.neighbours import SAME_PATIENT
 from labelferry.match.registration import register
-from labelferry.match.transfer import carry, carry_image, registered_volume
+from labelferry.match.transfer import carried_shares, carry_image, registered_volume
 from labelferry.prior.model import Prior
 from labelferry.prior.plausibility import plausibility
-from labelferry.volume import Segmentation
+from labelferry.volume import Segmentation, Volume
 
 SCHEMA_VERSION = 1
 
@@ -36,11 +39,27 @@ class CarriedResult:
 
 @dataclass(frozen=True, eq=False)
 class _Trial:
+    """One candidate laid on the follower; its images are not kept."""
+
     case_id: str
     how: str
     affine: Affine
+    deformation: Deformation
+    labels: Segmentation = field(repr=False)
+    """On its own grid."""
+    laid: Volume = field(repr=False)
+    """Its anatomy space on the follower's grid."""
     agreement: float
-    labels: Segmentation
+
+    def shares(self) -> Iterator[tuple[int, NDArray[np.float32]]]:
+        """Its organs on the follower's grid."""
+        matrix, shift = self.affine.matrix, self.deformation.shift
+        return carried_shares(self.labels, self.laid.grid, matrix, shift)
+
+    def to_json(self) -> dict[str, Any]:
+        deformation = self.deformation.to_json()
+        scores = {"id": self.case_id, "agreement": self.agreement, **self.affine.to_json()}
+        return {**scores, "deformation": deformation}
 
 
 def carry_to(
@@ -50,34 +69,32 @@ def carry_to(
     prior: Prior,
     annotated: frozenset[int] | None = None,
 ) -> CarriedResult:
-    """Give ``follower`` the labels of the best of ``candidates`` (ranked, as eq. 5 left them).
+    """Give ``follower`` the labels of ``candidates`` (ranked, as eq. 5 left them).
 
-    Each candidate is registered to the follower (eq. 6), and the one that agrees best in anatomy
-    space is taken (the earlier one when equal). Then, as ``config.keep_own`` says, each organ is
-    the more plausible of own and carried. A registration that fails still carries by the alignment
-    of the bodies. ``annotated`` are the organs that the labels can hold (all of the prior's and
-    all found, by default). Raises ``UserError`` where there is no candidate.
+    Each candidate is registered to the follower (eq. 6). As ``config.fuse`` says, the one that
+    agrees best in anatomy space is taken (the earlier one when equal), or all are fused. Then, as
+    ``config.keep_own`` says, each organ is the more plausible of own and carried. A registration
+    that fails still carries by the alignment of the bodies. ``annotated`` are the organs that the
+    labels can hold (all of the prior's and all found, by default). Raises ``UserError`` where there
+    is no candidate.
     """
-    best: _Trial | None = None
-    tried = []
-    for candidate in candidates:
-        trial = _try(follower, candidate, config)
-        tried.append({"id": trial.case_id, "agreement": trial.agreement, **trial.affine.to_json()})
-        if best is None or trial.agreement > best.agreement:
-            best = trial
-    if best is None:
+    trials = [_try(follower, candidate, config) for candidate in candidates]
+    if not trials:
         raise UserError("no candidate to carry labels from", case=follower.id)
+    best = max(trials, key=lambda trial: trial.agreement)
+    used = trials if config.fuse == "local" else [best]
+    carried = fuse(((_weight(follower, trial), trial.shares()) for trial in used), best.laid.grid)
     own = Segmentation(follower.labels.array, follower.labels.grid)
     own_score = plausibility(own, prior, annotated)
-    carried_score = plausibility(best.labels, prior, annotated)
+    carried_score = plausibility(carried, prior, annotated)
     choices = choose_organs(
         own_score,
         carried_score,
-        _organs(own, best.labels, prior, annotated),
+        _organs(own, carried, prior, annotated),
         config,
         same_patient=best.how == SAME_PATIENT,
     )
-    labels = merge(own, best.labels, choices)
+    labels = merge(own, carried, choices)
     provenance: dict[str, Any] = {
         "schema_version": SCHEMA_VERSION,
         "case": follower.id,
@@ -85,7 +102,8 @@ def carry_to(
         "how": best.how,
         "agreement": best.agreement,
         "transform": best.affine.to_json(),
-        "candidates": tried,
+        "fused": [trial.case_id for trial in used],
+        "candidates": [trial.to_json() for trial in trials],
         "plausibility": {
             "own": own_score.to_json()["z"],
             "carried": carried_score.to_json()["z"],
@@ -106,14 +124,23 @@ def _try(follower: TargetCase, candidate: TargetCase, config: MatchConfig) -> _T
     )
     grid = follower.image.grid
     laid = carry_image(candidate.anatomy, grid, affine.matrix)
+    deformation = deform(follower.anatomy, laid, follower.body, config)
+    if deformation.shift is not None:
+        laid = carry_image(candidate.anatomy, grid, affine.matrix, deformation.shift)
     same = config.same_patient_first and follower.patient == candidate.patient
     return _Trial(
         case_id=candidate.id,
         how=SAME_PATIENT if same else config.criterion,
         affine=affine,
+        deformation=deformation,
+        labels=candidate.labels,
+        laid=laid,
         agreement=agreement(follower.anatomy, laid, follower.body),
-        labels=carry(candidate.labels, grid, affine.matrix),
     )
+
+
+def _weight(follower: TargetCase, trial: _Trial) -> NDArray[np.float32]:
+    return weight(local_agreement(follower.anatomy, trial.laid))
 
 
 def _organs(

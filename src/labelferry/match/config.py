@@ -27,8 +27,7 @@ class MatchConfig(BaseModel):
     same_patient_first: bool = True
     """Match with anchor images of the same patient where there are any (ours). Paper: off."""
     candidates: int = Field(5, ge=1)
-    """Nearest anchors that are registered, k; the best by agreement in anatomy space is taken
-    (ours). Paper: 1."""
+    """Nearest anchors that are registered, k (ours). Paper: 1."""
     metric: Literal["mean_squares", "mutual_information"] = "mutual_information"
     """Data term D of eq. 6. Paper: mean squares, which orders transforms as the L2 norm does."""
     space: Literal["plain", "anatomy", "masks"] = "plain"
@@ -50,6 +49,14 @@ class MatchConfig(BaseModel):
     """Seed of the lattice's jitter."""
     threads: int = Field(1, ge=1)
     """Threads of one registration; 1 gives the same bits every time."""
+    deform_iterations: int = Field(40, ge=0)
+    """After the affine: steps per level of a free-form registration in anatomy space, by demons
+    (ours; R of eq. 6). 0: the affine alone (paper)."""
+    deform_smoothing_mm: float = Field(6.5, gt=0)
+    """How stiff it is: the field is smoothed by a Gaussian of this standard deviation each step."""
+    fuse: Literal["best", "local"] = "local"
+    """``best``: the labels of the candidate that agrees best in anatomy space. ``local``: those of
+    all candidates, each weighted by how well its image agrees round the voxel (ours)."""
     keep_own: Literal["worse", "never"] = "worse"
     """``worse``: organ by organ, keep the network's own label where the carried one is less
     plausible (ours). Paper: ``never``."""

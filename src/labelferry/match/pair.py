@@ -54,9 +54,9 @@ class Pair:
         places = body_index(fixed_body) * fixed.grid.spacing
         centre = places.mean(axis=0)
         return cls(
-            fixed=_image(fixed.array.astype(np.float32), fixed.grid),
-            moving=_image(moving.array.astype(np.float32), moving.grid),
-            mask=_image(mask.astype(np.uint8), fixed.grid),
+            fixed=to_itk_image(fixed.array.astype(np.float32), fixed.grid),
+            moving=to_itk_image(moving.array.astype(np.float32), moving.grid),
+            mask=to_itk_image(mask.astype(np.uint8), fixed.grid),
             fixed_frame=_frame(fixed.grid),
             moving_frame=_frame(moving.grid),
             centre=np.asarray(centre),
@@ -175,7 +175,8 @@ def _frame(grid: Grid) -> Matrix:
     return np.asarray(grid.affine @ np.diag([*(1 / np.array(grid.spacing)), 1.0]))
 
 
-def _image(array: NDArray[np.float32] | NDArray[np.uint8], grid: Grid) -> sitk.Image:
+def to_itk_image(array: NDArray[np.float32] | NDArray[np.uint8], grid: Grid) -> sitk.Image:
+    """An array on its grid as ITK's image in scaled index space."""
     image = sitk.GetImageFromArray(np.ascontiguousarray(array.transpose(2, 1, 0)))
     image.SetSpacing(grid.spacing)
     return image

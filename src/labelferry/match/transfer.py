@@ -2,29 +2,78 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
 from labelferry.match.affine import moved
 from labelferry.match.case import TargetCase
-from labelferry.volume import Grid, Segmentation, Volume, resample, resample_labels
+from labelferry.volume import Grid, Segmentation, Volume, largest_share, resample, resample_labels
 
 _SMOOTHING_MM = 5.0
 
 
-def carry(labels: Segmentation, fixed: Grid, matrix: NDArray[np.float64]) -> Segmentation:
+def carry(
+    labels: Segmentation,
+    fixed: Grid,
+    matrix: NDArray[np.float64],
+    shift: NDArray[np.float32] | None = None,
+) -> Segmentation:
     """The moving case's labels on the fixed grid, uint8.
 
-    ``matrix`` maps fixed world to moving world. Each organ's mask is interpolated linearly through
-    the composed affine, once, and the largest share wins; outside the moving image is background.
+    ``matrix`` maps fixed world to moving world; ``shift`` is that of a ``Deformation``. Each
+    organ's mask is interpolated linearly through the composed mapping, once, and the largest share
+    wins; outside the moving image is background.
     """
-    return resample_labels(moved(labels, matrix), fixed)
+    if shift is None:
+        return resample_labels(moved(labels, matrix), fixed)
+    shares = carried_shares(labels, fixed, matrix, shift)
+    return Segmentation(largest_share(shares, fixed.shape), fixed)
 
 
-def carry_image(image: Volume, fixed: Grid, matrix: NDArray[np.float64]) -> Volume:
+def carried_shares(
+    labels: Segmentation,
+    fixed: Grid,
+    matrix: NDArray[np.float64],
+    shift: NDArray[np.float32] | None = None,
+) -> Iterator[tuple[int, NDArray[np.float32]]]:
+    """Each organ's share of every voxel of the fixed grid, in [0, 1], one organ at a time."""
+    places = _places(labels.grid, fixed, matrix, shift)
+    for organ in sorted(labels.held):
+        yield organ, _sampled(np.asarray(labels.array == organ, np.float32), places)
+
+
+def carry_image(
+    image: Volume,
+    fixed: Grid,
+    matrix: NDArray[np.float64],
+    shift: NDArray[np.float32] | None = None,
+) -> Volume:
     """The moving case's image on the fixed grid, float32; 0 outside the moving image."""
-    return resample(moved(image, matrix), fixed, fill=0.0)
+    if shift is None:
+        return resample(moved(image, matrix), fixed, fill=0.0)
+    places = _places(image.grid, fixed, matrix, shift)
+    return Volume(_sampled(np.asarray(image.array, np.float32), places), fixed)
+
+
+def _places(
+    moving: Grid, fixed: Grid, matrix: NDArray[np.float64], shift: NDArray[np.float32] | None
+) -> NDArray[np.float32]:
+    """(3, x, y, z): the index in the moving image where each voxel of the fixed grid looks."""
+    index = np.indices(fixed.shape, np.float32)
+    if shift is not None:
+        index += shift
+    inner = (np.linalg.inv(moving.affine) @ matrix @ fixed.affine).astype(np.float32)
+    return np.asarray(
+        np.tensordot(inner[:3, :3], index, axes=1) + inner[:3, 3][:, None, None, None]
+    )
+
+
+def _sampled(array: NDArray[np.float32], places: NDArray[np.float32]) -> NDArray[np.float32]:
+    sampled = ndimage.map_coordinates(array, places, order=1, mode="constant", cval=0.0)
+    return np.asarray(sampled, np.float32)
 
 
 def registered_volume(case: TargetCase, space: str) -> Volume:

@@ -1,0 +1,123 @@
+"""After the affine, a free-form step: demons in anatomy space (Vercauteren et al. 2009)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import SimpleITK as sitk  # noqa: N813
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from labelferry.match.config import MatchConfig
+from labelferry.match.pair import threads, to_itk_image
+from labelferry.volume import Volume
+
+Floats = NDArray[np.float32]
+
+_LEVELS = ((8.0, 1.25), (3.0, 1.0))
+"""Coarse to fine: sigma of the images' smoothing in mm, and how much stiffer the field is."""
+_CALMED = 3
+"""How often a field that folds is smoothed before it is given up."""
+
+
+@dataclass(frozen=True, eq=False)
+class Deformation:
+    """R of eq. 6: where the affine still has to be corrected, on the fixed grid."""
+
+    shift: Floats | None = field(repr=False)
+    """(3, x, y, z) in voxels of the fixed grid: at voxel i one looks at i + shift(i), and there
+    through the affine. None: the affine alone."""
+    largest_mm: float
+    """The longest shift inside the body."""
+    least_jacobian: float
+    """The smallest factor by which a volume inside the body changes; at 0 tissue would fold."""
+    reason: str
+    """Why it was taken or not, in words."""
+
+    def to_json(self) -> dict[str, Any]:
+        """A JSON-able form: the field itself is not in it; it follows from the two cases."""
+        return {
+            "ok": self.shift is not None,
+            "largest_mm": round(self.largest_mm, 3),
+            "least_jacobian": round(self.least_jacobian, 4),
+            "reason": self.reason,
+        }
+
+
+def no_deformation(reason: str) -> Deformation:
+    """The affine alone."""
+    return Deformation(None, 0.0, 1.0, reason)
+
+
+def deform(fixed: Volume, laid: Volume, body: Volume, config: MatchConfig) -> Deformation:
+    """Find the shift that lays ``laid`` on ``fixed``: two anatomy-space images on one grid.
+
+    ``laid`` is the moving image behind the affine. Edges have like heights in all sequences, which
+    grey values do not, so that demons may compare them. The field is held smooth by a Gaussian of
+    ``config.deform_smoothing_mm`` after each of ``config.deform_iterations`` steps a level. A field
+    that folds inside ``body`` is smoothed until it does not; where that does not help, the affine
+    stands alone. Nothing is raised for images; the same input gives the same field when
+    ``config.threads`` is 1.
+    """
+    if config.deform_iterations == 0:
+        return no_deformation("no deformation asked for")
+    inside = np.asarray(body.array, bool)
+    if not inside.any():
+        inside = np.ones_like(inside)
+    with threads(config.threads):
+        try:
+            shift = _demons(fixed, laid, config)
+        except RuntimeError as error:
+            return no_deformation("demons failed: " + str(error).strip().splitlines()[-1].strip())
+    if not np.isfinite(shift).all():
+        return no_deformation("demons gave a field that is not finite")
+    sigma = _in_voxels(config.deform_smoothing_mm, fixed)
+    for _ in range(_CALMED + 1):
+        least = float(jacobian(shift)[inside].min())
+        if least > 0:
+            break
+        shift = np.stack([ndimage.gaussian_filter(part, sigma, mode="nearest") for part in shift])
+    else:
+        return no_deformation("the deformation folds")
+    spacing = np.array(fixed.grid.spacing)
+    length = np.sqrt(sum((part[inside] * mm) ** 2 for part, mm in zip(shift, spacing, strict=True)))
+    return Deformation(shift, float(length.max()), least, "demons in anatomy space")
+
+
+def jacobian(shift: Floats) -> Floats:
+    """Determinant of the derivative of i + shift(i), at every voxel: the local change of volume."""
+    derivative = np.zeros((*shift.shape[1:], 3, 3), np.float32)
+    for row, part in enumerate(shift):
+        for column in range(3):
+            if part.shape[column] > 1:
+                derivative[..., row, column] = np.gradient(part, axis=column)
+            derivative[..., row, column] += row == column
+    return np.asarray(np.linalg.det(derivative), np.float32)
+
+
+def _demons(fixed: Volume, laid: Volume, config: MatchConfig) -> Floats:
+    found: sitk.Image | None = None
+    for smoothing_mm, stiffness in _LEVELS:
+        method = sitk.FastSymmetricForcesDemonsRegistrationFilter()
+        method.SetNumberOfIterations(config.deform_iterations)
+        method.SetSmoothDisplacementField(True)
+        method.SetStandardDeviations(
+            _in_voxels(config.deform_smoothing_mm * stiffness, fixed).tolist()
+        )
+        images = (_smoothed(fixed, smoothing_mm), _smoothed(laid, smoothing_mm))
+        found = method.Execute(*images) if found is None else method.Execute(*images, found)
+    mm = sitk.GetArrayFromImage(found).transpose(3, 2, 1, 0)
+    return np.asarray(mm / np.array(fixed.grid.spacing)[:, None, None, None], np.float32)
+
+
+def _smoothed(volume: Volume, mm: float) -> sitk.Image:
+    array = np.asarray(volume.array, np.float32)
+    return to_itk_image(
+        ndimage.gaussian_filter(array, _in_voxels(mm, volume), mode="nearest"), volume.grid
+    )
+
+
+def _in_voxels(mm: float, volume: Volume) -> NDArray[np.float64]:
+    return np.asarray(mm / np.array(volume.grid.spacing))
