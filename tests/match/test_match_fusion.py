@@ -25,14 +25,27 @@ def test_fusion_by_hand():
     """Weights 3 and 1: shares of organ 1 are (3·1 + 1·0)/4 and so on."""
     one = (_line(3, 3, 3, 1), [(1, _line(1, 0.5, 0.2, 0))])
     two = (_line(1, 1, 1, 3), [(1, _line(0, 0, 0, 0)), (2, _line(1, 1, 1, 0.8))])
-    # organ 1: .75, .375, .15, 0; organ 2: .25, .25, .25, .6; background: 0, .375, .6, .4
+    # organ 1: .75, .375, .15, 0, together 1.275: one voxel; organ 2: .25, .25, .25, .6: one voxel
     fused = fuse([one, two], LINE)
-    assert fused.array.ravel().tolist() == [1, 1, 0, 2]
+    assert fused.array.ravel().tolist() == [1, 0, 0, 2]
     assert fused.array.dtype == np.uint8
-    alone = fuse([two], LINE)
-    assert alone.array.ravel().tolist() == [2, 2, 2, 2]
+    assert fuse([two], LINE).array.ravel().tolist() == [2, 2, 2, 2]
     with pytest.raises(ValueError, match="nothing to fuse"):
         fuse([], LINE)
+
+
+def test_an_organ_that_nowhere_has_most_votes_keeps_its_size():
+    """Three labels of a thin organ, beside each other: no majority, but the middle is likely."""
+    places = [(1, 1, 0, 0), (0, 1, 1, 0), (0, 0, 1, 1)]
+    weights = (2, 3, 2)
+    parts = [
+        (_line(w, w, w, w), [(1, _line(*place))]) for w, place in zip(weights, places, strict=True)
+    ]
+    # shares 2/7, 5/7, 5/7, 2/7, together 2
+    assert fuse(parts, LINE).array.ravel().tolist() == [0, 1, 1, 0]
+    # one of nine labels holds it: less than a fifth of the votes is nothing
+    parts = [(_line(8, 8, 8, 8), []), (_line(1, 1, 1, 1), [(1, _line(1, 1, 1, 1))])]
+    assert not fuse(parts, LINE).array.any()
 
 
 def test_local_agreement_is_local():

@@ -52,7 +52,7 @@ class MatchConfig(BaseModel):
     deform_iterations: int = Field(40, ge=0)
     """After the affine: steps per level of a free-form registration in anatomy space, by demons
     (ours; R of eq. 6). 0: the affine alone (paper)."""
-    deform_smoothing_mm: float = Field(6.5, gt=0)
+    deform_smoothing_mm: float = Field(9.0, gt=0)
     """How stiff it is: the field is smoothed by a Gaussian of this standard deviation each step."""
     fuse: Literal["best", "local"] = "local"
     """``best``: the labels of the candidate that agrees best in anatomy space. ``local``: those of

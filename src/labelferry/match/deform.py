@@ -18,6 +18,8 @@ Floats = NDArray[np.float32]
 
 _LEVELS = ((8.0, 1.25), (3.0, 1.0))
 """Coarse to fine: sigma of the images' smoothing in mm, and how much stiffer the field is."""
+_LEVEL_MM = 15.0
+_LEAST_VARIANCE = 1e-4
 _CALMED = 3
 """How often a field that folds is smoothed before it is given up."""
 
@@ -54,9 +56,10 @@ def no_deformation(reason: str) -> Deformation:
 def deform(fixed: Volume, laid: Volume, body: Volume, config: MatchConfig) -> Deformation:
     """Find the shift that lays ``laid`` on ``fixed``: two anatomy-space images on one grid.
 
-    ``laid`` is the moving image behind the affine. Edges have like heights in all sequences, which
-    grey values do not, so that demons may compare them. The field is held smooth by a Gaussian of
-    ``config.deform_smoothing_mm`` after each of ``config.deform_iterations`` steps a level. A field
+    ``laid`` is the moving image behind the affine. Demons compare values; grey values mean another
+    tissue in each sequence, but edges lie where they lie, once their heights are taken relative to
+    those around. The field is held smooth by a Gaussian of ``config.deform_smoothing_mm`` after
+    each of ``config.deform_iterations`` steps a level. A field
     that folds inside ``body`` is smoothed until it does not; where that does not help, the affine
     stands alone. Nothing is raised for images; the same input gives the same field when
     ``config.threads`` is 1.
@@ -73,12 +76,11 @@ def deform(fixed: Volume, laid: Volume, body: Volume, config: MatchConfig) -> De
             return no_deformation("demons failed: " + str(error).strip().splitlines()[-1].strip())
     if not np.isfinite(shift).all():
         return no_deformation("demons gave a field that is not finite")
-    sigma = _in_voxels(config.deform_smoothing_mm, fixed)
     for _ in range(_CALMED + 1):
         least = float(jacobian(shift)[inside].min())
         if least > 0:
             break
-        shift = np.stack([ndimage.gaussian_filter(part, sigma, mode="nearest") for part in shift])
+        shift = np.stack([_blurred(part, config.deform_smoothing_mm, fixed) for part in shift])
     else:
         return no_deformation("the deformation folds")
     spacing = np.array(fixed.grid.spacing)
@@ -98,7 +100,8 @@ def jacobian(shift: Floats) -> Floats:
 
 
 def _demons(fixed: Volume, laid: Volume, config: MatchConfig) -> Floats:
-    found: sitk.Image | None = None
+    field: list[sitk.Image] = []
+    sides = [_levelled(volume) for volume in (fixed, laid)]
     for smoothing_mm, stiffness in _LEVELS:
         method = sitk.FastSymmetricForcesDemonsRegistrationFilter()
         method.SetNumberOfIterations(config.deform_iterations)
@@ -106,17 +109,28 @@ def _demons(fixed: Volume, laid: Volume, config: MatchConfig) -> Floats:
         method.SetStandardDeviations(
             _in_voxels(config.deform_smoothing_mm * stiffness, fixed).tolist()
         )
-        images = (_smoothed(fixed, smoothing_mm), _smoothed(laid, smoothing_mm))
-        found = method.Execute(*images) if found is None else method.Execute(*images, found)
-    mm = sitk.GetArrayFromImage(found).transpose(3, 2, 1, 0)
+        images = [
+            to_itk_image(_blurred(side, smoothing_mm, volume), volume.grid)
+            for side, volume in zip(sides, (fixed, laid), strict=True)
+        ]
+        field = [method.Execute(*images, *field)]
+    mm = sitk.GetArrayFromImage(field[0]).transpose(3, 2, 1, 0)
     return np.asarray(mm / np.array(fixed.grid.spacing)[:, None, None, None], np.float32)
 
 
-def _smoothed(volume: Volume, mm: float) -> sitk.Image:
+def _levelled(volume: Volume) -> Floats:
+    """Edges relative to those around: local mean 0, local standard deviation 1 where there are any.
+
+    Each sequence gives the same border another height.
+    """
     array = np.asarray(volume.array, np.float32)
-    return to_itk_image(
-        ndimage.gaussian_filter(array, _in_voxels(mm, volume), mode="nearest"), volume.grid
-    )
+    mean = _blurred(array, _LEVEL_MM, volume)
+    variance = _blurred(array * array, _LEVEL_MM, volume) - mean * mean
+    return np.asarray((array - mean) / np.sqrt(variance.clip(_LEAST_VARIANCE)), np.float32)
+
+
+def _blurred(array: Floats, mm: float, volume: Volume) -> Floats:
+    return np.asarray(ndimage.gaussian_filter(array, _in_voxels(mm, volume), mode="nearest"))
 
 
 def _in_voxels(mm: float, volume: Volume) -> NDArray[np.float64]:

@@ -3,13 +3,13 @@ Munoz-Barrutia and Ortiz-de-Solorzano 2009)."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from labelferry.volume import Grid, Segmentation, Volume, largest_share
+from labelferry.volume import Grid, Segmentation, Volume
 
 Floats = NDArray[np.float32]
 Part = tuple[Floats, Iterable[tuple[int, Floats]]]
@@ -19,6 +19,7 @@ _WINDOW_MM = 12.0
 _POWER = 2
 _LEAST = 0.01
 """Nowhere is a label without a say: where no image agrees, all count alike."""
+_LEAST_SHARE = 0.2
 
 
 def local_agreement(fixed: Volume, carried: Volume) -> Floats:
@@ -45,8 +46,11 @@ def weight(agreement: Floats) -> Floats:
 
 
 def fuse(parts: Iterable[Part], grid: Grid) -> Segmentation:
-    """The organ with the largest weighted share at each voxel, uint8; background has the rest.
+    """The organs where their weighted shares are largest, each as large as it is on average; uint8.
 
+    Carried labels that do not quite meet would leave a thin organ nowhere with most of the votes.
+    So an organ takes the voxels of its largest shares, as many as its shares sum to, but none
+    below a share of 0.2; where organs meet, the one further above its own limit has the voxel.
     ``parts`` is read once, so that one carried label at a time is in memory, besides one array for
     each organ. Raises ``ValueError`` where there is no part.
     """
@@ -60,9 +64,22 @@ def fuse(parts: Iterable[Part], grid: Grid) -> Segmentation:
             sums[organ] += weights * share
     if not total.any():
         raise ValueError("nothing to fuse")
-    return Segmentation(largest_share(_normalised(sums, total), grid.shape), grid)
-
-
-def _normalised(sums: Mapping[int, Floats], total: Floats) -> Iterable[tuple[int, Floats]]:
+    out = np.zeros(grid.shape, np.uint8)
+    best = np.ones(grid.shape, np.float32)
     for organ in sorted(sums):
-        yield organ, sums[organ] / total
+        share = sums.pop(organ)
+        share /= total
+        share /= _limit(share)
+        wins = share >= best
+        out[wins] = organ
+        best[wins] = share[wins]
+    return Segmentation(out, grid)
+
+
+def _limit(share: Floats) -> float:
+    """The share that as many voxels reach as the organ is large on average."""
+    voxels = round(float(share.sum(dtype=np.float64)))
+    if voxels == 0:
+        return 1.0
+    reached = np.partition(share.ravel(), -voxels)[-voxels]
+    return max(float(reached), _LEAST_SHARE)
