@@ -31,7 +31,7 @@ from labelferry.segment.examples import Example, PatchSampler, Randomise, load_e
 from labelferry.segment.loss import PartialLoss
 from labelferry.segment.network import build_network
 from labelferry.segment.plans import make_plans
-from labelferry.segment.training import Batch, PatchDataset, collate
+from labelferry.segment.samples import Batch, PatchDataset, collate
 from labelferry.translate.precision import autocast
 from labelferry.volume import Volume
 

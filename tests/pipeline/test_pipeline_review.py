@@ -28,7 +28,7 @@ from labelferry.segment.config import NetworkConfig, TrainConfig
 from labelferry.segment.engine import Task, train_model
 from labelferry.segment.examples import Example, PatchSampler, Stored, describe, load_examples
 from labelferry.segment.plans import make_plans
-from labelferry.segment.training import PatchDataset
+from labelferry.segment.samples import PatchDataset
 from labelferry.volume import Grid, Segmentation, Volume
 
 ORGANS = OrganSet((Organ(1, "liver"), Organ(2, "spleen"), Organ(3, "gallbladder")))

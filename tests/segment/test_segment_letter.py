@@ -15,7 +15,9 @@ from labelferry.segment.foreign import read_foreign
 from labelferry.segment.loss import PartialLoss
 from labelferry.segment.network import build_network
 from labelferry.segment.plans import make_dataset, make_plans
-from labelferry.segment.training import Batch, TrainingState, _scales, _step
+from labelferry.segment.samples import Batch
+from labelferry.segment.state import TrainingState
+from labelferry.segment.training import _scales, train_step
 
 PAPER = load_config("paper", "full")
 SPACING = PAPER.prepare.spacing[::-1]
@@ -179,7 +181,7 @@ def test_two_steps_are_nnunets_own(trainer, tmp_path):
         told = theirs.train_step({"data": data, "target": targets})["loss"]
         state.set_rate(step, config.iterations)
         known = torch.ones(2, 3, dtype=torch.bool)
-        seen = _step(
+        seen = train_step(
             ours, loss, Batch(data, targets, known), state.optimizer, config, torch.device("cpu")
         )
         assert seen == pytest.approx(float(told), abs=1e-6)

@@ -20,9 +20,9 @@ from labelferry.segment.bundle import read_bundle
 from labelferry.segment.config import NetworkConfig, TrainConfig
 from labelferry.segment.engine import Task, train_model
 from labelferry.segment.examples import Example, PatchSampler, load_examples
+from labelferry.segment.loading import dead_workers_told
 from labelferry.segment.plans import make_plans
 from labelferry.segment.preprocess import add_context
-from labelferry.segment.training import dead_workers_told
 from labelferry.volume import Grid, Segmentation, Volume
 
 ORGANS = OrganSet((Organ(1, "liver"), Organ(2, "spleen")))

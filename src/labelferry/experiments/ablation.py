@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import multiprocessing
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -26,6 +24,7 @@ from labelferry.pipeline.events import Events
 from labelferry.pipeline.runner import Input
 from labelferry.predict.files import find_images, predict_files
 from labelferry.predict.predictor import load_model
+from labelferry.workers import spawned_pool
 
 MakeEvents = Callable[[str], AbstractContextManager[Events]]
 
@@ -59,8 +58,7 @@ def run_trials(plan: Plan, trials: Sequence[Trial], jobs: int, events: MakeEvent
         for trial in trials:
             _run_trial(plan, trial, events)
         return
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(min(jobs, len(trials)), mp_context=context) as pool:
+    with spawned_pool(min(jobs, len(trials))) as pool:
         futures = [pool.submit(_run_trial, plan, trial, events) for trial in trials]
         try:
             for future in futures:

@@ -12,12 +12,14 @@ from scipy import ndimage
 
 from labelferry.match.config import MatchConfig
 from labelferry.match.pair import threads, to_itk_image
-from labelferry.volume import Volume
+from labelferry.volume import Grid, Volume, resample
 
 Floats = NDArray[np.float32]
 
 _LEVELS = ((8.0, 1.25), (3.0, 1.0))
 """Coarse to fine: sigma of the images' smoothing in mm, and how much stiffer the field is."""
+_COARSE_MM = 3.0
+"""Voxels on which the field is sought: it is too smooth to need finer ones."""
 _LEVEL_MM = 15.0
 _LEAST_VARIANCE = 1e-4
 _CALMED = 3
@@ -80,7 +82,7 @@ def deform(fixed: Volume, laid: Volume, body: Volume, config: MatchConfig) -> De
         least = float(jacobian(shift)[inside].min())
         if least > 0:
             break
-        shift = np.stack([_blurred(part, config.deform_smoothing_mm, fixed) for part in shift])
+        shift = np.stack([_blurred(part, config.deform_smoothing_mm, fixed.grid) for part in shift])
     else:
         return no_deformation("the deformation folds")
     spacing = np.array(fixed.grid.spacing)
@@ -100,38 +102,35 @@ def jacobian(shift: Floats) -> Floats:
 
 
 def _demons(fixed: Volume, laid: Volume, config: MatchConfig) -> Floats:
+    grid = fixed.grid.resampled(np.maximum(fixed.grid.spacing, _COARSE_MM).tolist())
+    sides = [_levelled(resample(volume, grid)) for volume in (fixed, laid)]
     field: list[sitk.Image] = []
-    sides = [_levelled(volume) for volume in (fixed, laid)]
     for smoothing_mm, stiffness in _LEVELS:
         method = sitk.FastSymmetricForcesDemonsRegistrationFilter()
         method.SetNumberOfIterations(config.deform_iterations)
         method.SetSmoothDisplacementField(True)
-        method.SetStandardDeviations(
-            _in_voxels(config.deform_smoothing_mm * stiffness, fixed).tolist()
-        )
-        images = [
-            to_itk_image(_blurred(side, smoothing_mm, volume), volume.grid)
-            for side, volume in zip(sides, (fixed, laid), strict=True)
-        ]
+        sigma = config.deform_smoothing_mm * stiffness / np.array(grid.spacing)
+        method.SetStandardDeviations(sigma.tolist())
+        images = [to_itk_image(_blurred(side.array, smoothing_mm, grid), grid) for side in sides]
         field = [method.Execute(*images, *field)]
-    mm = sitk.GetArrayFromImage(field[0]).transpose(3, 2, 1, 0)
-    return np.asarray(mm / np.array(fixed.grid.spacing)[:, None, None, None], np.float32)
+    mm = sitk.GetArrayFromImage(field[0]).transpose(3, 2, 1, 0).astype(np.float32)
+    parts = [
+        resample(Volume(part, grid), fixed.grid).array / step
+        for part, step in zip(mm, fixed.grid.spacing, strict=True)
+    ]
+    return np.stack(parts)
 
 
-def _levelled(volume: Volume) -> Floats:
+def _levelled(volume: Volume) -> Volume:
     """Edges relative to those around: local mean 0, local standard deviation 1 where there are any.
 
     Each sequence gives the same border another height.
     """
-    array = np.asarray(volume.array, np.float32)
-    mean = _blurred(array, _LEVEL_MM, volume)
-    variance = _blurred(array * array, _LEVEL_MM, volume) - mean * mean
-    return np.asarray((array - mean) / np.sqrt(variance.clip(_LEAST_VARIANCE)), np.float32)
+    mean = _blurred(volume.array, _LEVEL_MM, volume.grid)
+    variance = _blurred(volume.array * volume.array, _LEVEL_MM, volume.grid) - mean * mean
+    return volume.with_array((volume.array - mean) / np.sqrt(variance.clip(_LEAST_VARIANCE)))
 
 
-def _blurred(array: Floats, mm: float, volume: Volume) -> Floats:
-    return np.asarray(ndimage.gaussian_filter(array, _in_voxels(mm, volume), mode="nearest"))
-
-
-def _in_voxels(mm: float, volume: Volume) -> NDArray[np.float64]:
-    return np.asarray(mm / np.array(volume.grid.spacing))
+def _blurred(array: Floats, mm: float, grid: Grid) -> Floats:
+    sigma = mm / np.array(grid.spacing)
+    return np.asarray(ndimage.gaussian_filter(array, sigma, mode="nearest"))

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import logging
-import multiprocessing
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,6 +18,7 @@ from labelferry.phantom.contrast import MR_SEQUENCES
 from labelferry.phantom.frame import PhantomGrid
 from labelferry.phantom.plan import PlannedSubject, cohort_tables, plan_subjects
 from labelferry.phantom.render import Rendering, render_ct, render_mr
+from labelferry.workers import spawned_pool
 
 SCHEMA_VERSION = 1
 DONE_NAME = "phantom.json"
@@ -112,8 +111,7 @@ def _run(
     if count <= 1:
         _report(map(work, subjects), subjects)
         return
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(count, mp_context=context) as pool:
+    with spawned_pool(count) as pool:
         _report(pool.map(work, subjects), subjects)
 
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import multiprocessing
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Executor, ProcessPoolExecutor
+from concurrent.futures import Executor
 from concurrent.futures.process import BrokenProcessPool
 from typing import TypeVar
 
 from labelferry.errors import UserError
+from labelferry.workers import spawned_pool
 
 _MOST_WORKERS = 61  # Windows can wait for no more
 _FEW = 64
@@ -32,10 +32,7 @@ def map_cases(
         for job in jobs:
             yield job, _told(work, job)
         return
-    context = multiprocessing.get_context("spawn")
-    pool = executor or ProcessPoolExecutor(
-        min(workers, len(jobs), _MOST_WORKERS), mp_context=context
-    )
+    pool = executor or spawned_pool(min(workers, len(jobs), _MOST_WORKERS))
     try:
         futures = [pool.submit(_told, work, job) for job in jobs]
         for job, future in zip(jobs, futures, strict=True):

@@ -122,7 +122,7 @@ def _carrying(carried: Mapping[str, Any]) -> tuple[str, ...]:
         return ()
     transform, z = carried["transform"], carried["plausibility"]
     tried = ", ".join(f"{c['id']} {c['agreement']:.2f}" for c in carried["candidates"])
-    others = [case for case in carried["fused"] if case != carried["from"]]
+    others = [case for case in carried.get("fused", ()) if case != carried["from"]]
     fused = f", fused with {', '.join(others)}" if others else ""
     return (
         f"matched with {carried['from']} (by {carried['how']}){fused}",

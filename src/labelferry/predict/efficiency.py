@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import multiprocessing
 import os
 import platform
 import shutil
@@ -14,7 +13,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -27,6 +26,7 @@ from labelferry.predict.config import Export
 from labelferry.predict.costs import CaseCost, CostTable
 from labelferry.predict.files import Failure, case_id, find_images, keep_out, output_paths
 from labelferry.predict.memory import Meter, Sample, collect, open_meter
+from labelferry.workers import spawned_pool
 
 _INTERVALS = (0.005, 10.0)
 _MARKS = ("failed: ", "error: ", "this is a fault of labelferry")
@@ -130,8 +130,7 @@ def describe_target(model: Path, device: str) -> _Target:
 
 def _probe(model: Path, device: str) -> _Target:
     """:func:`describe_target`, without torch in this process: a CUDA context holds GPU memory."""
-    spawn = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(1, mp_context=spawn) as pool:
+    with spawned_pool(1) as pool:
         return pool.submit(describe_target, model, device).result()
 
 

@@ -23,6 +23,7 @@ from torch import Tensor, distributed, nn
 
 from labelferry.errors import UserError
 from labelferry.segment.config import TrainConfig
+from labelferry.workers import end_with_parent
 
 _BACKENDS = {"cpu": "gloo", "cuda": "cpu:gloo,cuda:nccl"}
 _LONGEST_STEP = timedelta(minutes=30)  # a slow loader is waited for
@@ -183,6 +184,7 @@ def _help(
     work: Callable[..., None],
     arguments: Sequence[Any],
 ) -> None:
+    end_with_parent()
     torch.set_num_threads(threads)
     if kind == "cuda":
         torch.cuda.set_device(rank)
