@@ -79,7 +79,7 @@ def read_rows(run: Path, truth: Path, stage: str, organs: OrganSet) -> tuple[int
         if case.id in judged and (truth / f"{case.id}.nii.gz").exists()
     ]
     for case in cases:
-        true, found = _pair(case, truth, run / stage / "labels", organs)
+        true, found = pair(case, truth, run / stage / "labels", organs)
         plausible, u = judged[case.id], unstable.get(case.id)
         for organ, part in plausible.organs.items():
             one, two = true == organ, found == organ
@@ -102,9 +102,10 @@ def measured(rows: Sequence[Row]) -> dict[str, NDArray[np.float64]]:
     return out
 
 
-def _pair(
+def pair(
     case: PreparedCase, truth: Path, labels: Path, organs: OrganSet
 ) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    """True and pseudo-label of a case, on its working grid."""
     name = f"{case.id}.nii.gz"
     true = prepare_labels(read_labels(truth / name, organs), case.read(), case=case.id)
     return true.array, read_labels(labels / name, organs).array
