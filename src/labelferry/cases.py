@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Protocol
 
 from labelferry.errors import UserError
 from labelferry.organs import LabelScheme
@@ -14,6 +14,14 @@ from labelferry.organs import LabelScheme
 Modality = Literal["CT", "MR"]
 
 UNKNOWN_SEQUENCE = "unknown"
+
+
+class Series(Protocol):
+    """An image that lies in several files, as those of DICOM do."""
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """All of them, each once."""
 
 
 @dataclass(frozen=True)
@@ -29,12 +37,21 @@ class Case:
     domain: str
     """The target domain of an MRI: its sequence, unless the cohort's table says otherwise."""
     image: Path
+    """The file; of a series its name here, which says nothing of a patient and is no file."""
     label: Path | None = None
     annotated: frozenset[int] | None = None
     """Organ ids that the label map annotates; an organ not in it is unknown, never background.
     None where the case has no label."""
     numbering: LabelScheme | None = None
     """How the values of the label map are numbered; None: by the ids of the organs."""
+    series: Series | None = None
+    """What the image is read from where that is no single file."""
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """The files of the image, and the label map."""
+        images = (self.image,) if self.series is None else self.series.files
+        return images if self.label is None else (*images, self.label)
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,7 @@ def adapt(
     until: str | None = None,
     max_hours: float | None = None,
     teacher: Path | None = None,
+    key: Path | None = None,
     dry_run: bool = False,
 ) -> int:
     """Turn labelled CT and unlabelled MRI into an MRI segmentation model.
@@ -35,7 +36,8 @@ def adapt(
         Labelled CT: a folder with images/ and labels/ (and a cohort.csv where there is one), a
         list of files (.csv, .txt), an nnU-Net raw data set, or BIDS.
     target
-        Unlabelled MRI: any of these, a folder of images, flat or nested, or one image.
+        Unlabelled MRI: any of these, a folder of images, flat or nested, or one image; or DICOM,
+        whose patients get pseudonyms.
     preset
         The method: default, paper, … or a TOML file of your own.
     size
@@ -55,16 +57,21 @@ def adapt(
     teacher
         A model folder of nnU-Net (plans.json, dataset.json, fold_*/checkpoint_final.pth) that
         labels the MRI in place of translation and of a teacher's training.
+    key
+        Write whose images the pseudonyms are into this CSV file, for DICOM. Keep it apart.
     dry_run
         Say what would be done, and do nothing.
     """
     from labelferry.cli.console import TerminalEvents, console
+    from labelferry.cli.evaluate import refuse_folders
+    from labelferry.files import write_text
     from labelferry.organs import FLARE, OrganSet
     from labelferry.pipeline import chain
     from labelferry.pipeline.config import load_config, taught_by
     from labelferry.predict.files import keep_out
 
     limits = () if max_hours is None else (f"max_hours={max_hours}",)
+    refuse_folders(key)
     taught = () if teacher is None else taught_by(teacher)
     config = load_config(preset, size, (*set_, *limits, *taught))
     for path in (source, target):
@@ -72,6 +79,10 @@ def adapt(
     chosen = FLARE if organs is None else OrganSet.read(organs)
     with TerminalEvents() as events:
         data, refused = chain.find_input(source, target, chosen, events, labels)
+        if key is not None:
+            from labelferry.io.series import key_of
+
+            write_text(key, key_of(data.target))
         if dry_run:
             rows = chain.dry_run(run, config, data, until)
             for row in rows:

@@ -12,8 +12,11 @@ if TYPE_CHECKING:
 
 def to_json(path: Path, role: str, checked: CheckedCohort) -> dict[str, Any]:
     """Cases, refusals and remarks of one path."""
+    # of DICOM, no name of the input is written
+    said = (*checked.refused, *checked.notes)
+    anonymous = any(note.nameless is not None for note in said)
     return {
-        "path": str(path),
+        "path": None if anonymous else str(path),
         "role": role,
         "cases": [_case_json(checked.inspected[case.id]) for case in checked.cohort],
         "refused": [_note_json(note) for note in checked.refused],
@@ -51,10 +54,11 @@ def _case_json(found: Inspected) -> dict[str, Any]:
 
 
 def _note_json(note: Note) -> dict[str, str | None]:
+    named = note.nameless is None
     return {
         "case": note.case,
-        "file": note.path.name if note.path else None,
+        "file": note.path.name if named and note.path else None,
         "severity": note.severity,
-        "text": note.text,
+        "text": note.text if named else note.nameless,
         "fix": note.fix,
     }

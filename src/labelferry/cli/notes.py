@@ -8,9 +8,15 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from labelferry.cli.console import TerminalEvents
     from labelferry.io.notes import Note
 
 _STYLES = {"refused": "red", "warning": "yellow", "info": "dim"}
+
+
+def tell(events: TerminalEvents, note: Note) -> None:
+    """A note while something goes on."""
+    events.note(note.line(), "info" if note.severity == "info" else "warning")
 
 
 def print_notes(out: Console, notes: Iterable[Note]) -> None:

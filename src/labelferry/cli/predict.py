@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
 
 from labelferry.errors import EXIT_DONE, EXIT_INPUT, EXIT_PARTIAL
 from labelferry.predict.config import Export
+from labelferry.predict.formats import LabelFormat
 
 
 def predict(
@@ -15,14 +19,17 @@ def predict(
     model: Path,
     device: str = "auto",
     export: Export | None = None,
+    format: Annotated[tuple[LabelFormat, ...], Parameter(consume_multiple=True)] = ("nifti",),
+    key: Path | None = None,
 ) -> int:
     """Label images with a model.
 
     Parameters
     ----------
     input
-        An image (.nii, .nii.gz), a folder of images (flat or nested, or with images/), a list of
-        files (.txt, .csv), an nnU-Net raw data set, or BIDS.
+        An image (.nii, .nii.gz, .nrrd, .mha), a folder of images (flat or nested, or with images/),
+        a list of files (.txt, .csv), an nnU-Net raw data set, BIDS; or a DICOM file, series, study
+        or CD, whose labels are named by pseudonyms (p001_T2).
     output
         A folder for the labels; for a single image also the name of the label file.
     model
@@ -33,8 +40,16 @@ def predict(
     export
         fast, exact (as nnU-Net resamples), or paper (sigmoid, threshold, resample). As the run that
         made the model without it.
+    format
+        nifti, dicom-seg, or both: labels of DICOM as a DICOM SEG beside or instead of NIfTI. It
+        bears the patient's identity, as its series does.
+    key
+        Write whose images the pseudonyms are into this CSV file, for DICOM.
     """
     from labelferry.cli.console import TerminalEvents, console, error_console
+    from labelferry.cli.evaluate import refuse_folders
+    from labelferry.cli.notes import tell
+    from labelferry.files import write_text
     from labelferry.predict.files import (
         FAILURES,
         find_inputs,
@@ -42,27 +57,37 @@ def predict(
         output_paths,
         predict_files,
     )
+    from labelferry.predict.formats import check_formats
 
+    refuse_folders(key)
     inputs = find_inputs(input)
     keep_out(input, output)
     if not inputs.cases:
+        for note in inputs.notes:
+            tell(TerminalEvents(), note)
         for failure in inputs.failures():
             error_console().print(f"failed: {failure.case}: {failure.reason}", markup=False)
         return EXIT_INPUT
+    check_formats(format, output, inputs.cases.values(), inputs.series)
     places = output_paths(inputs.cases, output)
     from labelferry.predict.foreign import load_labeller
 
     loaded = load_labeller(model, device=device, export=export)
     with TerminalEvents() as events:
         for note in inputs.notes:
-            events.note(note.line(), "warning")
+            tell(events, note)
         failures = predict_files(
             loaded,
             inputs,
             output,
+            formats=format,
             progress=lambda done, total: events.progress("images labelled", done, total),
-            told=lambda note: events.note(note.line(), "warning"),
+            told=lambda note: tell(events, note),
         )
+    if key is not None:
+        from labelferry.io.series import key_of
+
+        write_text(key, key_of(inputs.series.values()))
     for failure in failures:
         error_console().print(f"failed: {failure.case}: {failure.reason}", markup=False)
     total = len(inputs.cases) + len(inputs.refused)

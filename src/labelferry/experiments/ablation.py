@@ -92,7 +92,7 @@ def _run_trial(plan: Plan, trial: Trial, make_events: MakeEvents) -> None:
 
 def _check_apart(data: Input, images: Mapping[Path, str]) -> None:
     """No MRI may be scored that a row could learn from; ``images`` come with their hashes."""
-    learned = {hash_file(case.image) for case in data.target}
+    learned = {hash_file(path) for case in data.target for path in case.files}
     for image, mark in images.items():
         if mark in learned:
             raise UserError(

@@ -9,13 +9,8 @@ from functools import cached_property, partial
 
 from labelferry.cases import Case, Cohort
 from labelferry.errors import UserError
-from labelferry.io.nifti import (
-    Image,
-    check_both_oriented,
-    has_orientation,
-    read_image,
-    read_label_file,
-)
+from labelferry.io.images import read_case, read_label_file
+from labelferry.io.nifti import Image, check_both_oriented, has_orientation
 from labelferry.io.notes import Discovery, Note, note_of
 from labelferry.io.remarks import header_notes, image_notes, note_on
 from labelferry.io.sides import Point, centroids, contradictions, voxel_counts
@@ -122,10 +117,10 @@ def inspect(case: Case, organs: OrganSet) -> Inspected:
     notes: list[Note] = []
     image = None
     try:
-        image = read_image(case.image)
+        image = read_case(case)
         notes += image_notes(image, case.image, case.id, case.modality)
     except UserError as error:
-        notes.append(note_of(error, case.id, case.image))
+        notes.append(note_of(error, case.id, case.image, named=case.series is None))
     grid = None if image is None else image.volume.grid
     limits = None
     if image is not None:

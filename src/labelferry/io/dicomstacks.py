@@ -10,7 +10,9 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import groupby
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,6 +41,11 @@ class Stack:
     grid: Grid
     """Axes: along a row, along a column, from slice to slice; sheared by a tilted gantry."""
 
+    @cached_property
+    def files(self) -> tuple[Path, ...]:
+        """The files that hold the pictures, each once, in the order of the slices."""
+        return tuple(dict.fromkeys(frame.path for frame in self.frames))
+
 
 def make_stacks(frames: Iterable[Frame]) -> tuple[list[Stack], list[Note]]:
     """The volumes that pictures make up, and what there is to say.
@@ -58,7 +65,7 @@ def make_stacks(frames: Iterable[Frame]) -> tuple[list[Stack], list[Note]]:
                 stacks += found
                 notes += said
             except UserError as error:
-                notes.append(_note(parallel, error.message(), "refused"))
+                notes.append(_note(parallel, error.what, "refused", error.message()))
     return stacks, notes
 
 
@@ -99,13 +106,14 @@ def _stacks(frames: Sequence[Frame]) -> tuple[list[Stack], list[Note]]:
     normal = _normal(frames[0])
     slots = _slots(frames, normal)
     if len(slots) < LEAST:
-        text = f"{count(slots, 'slice')} make no volume, left out: {_names(frames)}"
-        return [], [_note(frames, text, "warning")]
+        verb = "makes" if len(slots) == 1 else "make"
+        text = f"{count(slots, 'slice')} {verb} no volume, left out"
+        return [], [_note(frames, text, "warning", f"{text}: {_names(frames)}")]
     copies, slots = _without_copies(slots)
     notes = []
     if copies:
-        text = f"{count(copies, 'duplicate')} of slices left out: {_names(copies)}"
-        notes.append(_note(frames, text, "warning"))
+        text = f"{count(copies, 'duplicate')} of slices left out"
+        notes.append(_note(frames, text, "warning", f"{text}: {_names(copies)}"))
     times = {len(slot) for slot in slots}
     if len(times) > 1:
         twice = next(slot for slot in slots if len(slot) > min(times))
@@ -217,6 +225,7 @@ def _names(frames: Sequence[Frame]) -> str:
     return some([frame.path.name for frame in frames])
 
 
-def _note(frames: Sequence[Frame], text: str, severity: Severity) -> Note:
+def _note(frames: Sequence[Frame], text: str, severity: Severity, named: str | None = None) -> Note:
+    """A note on a series; ``named`` is the text with names of files in it."""
     folder = frames[0].path.parent
-    return Note(None, folder, f"{folder.name}: {text}", None, severity)
+    return Note(None, folder, f"{folder.name}: {named or text}", None, severity, text)

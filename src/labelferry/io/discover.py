@@ -11,17 +11,16 @@ from labelferry.cases import Case, Cohort
 from labelferry.errors import UserError
 from labelferry.io.bids import is_bids, read_bids
 from labelferry.io.folders import (
-    CONVERT,
     by_case,
     flat,
+    holds_series,
     images_in,
     is_foreign,
     listing,
     seen_in,
 )
+from labelferry.io.images import SUFFIXES, is_image
 from labelferry.io.lists import is_list, list_has_labels, read_list
-from labelferry.io.magic import is_dicom
-from labelferry.io.nifti import is_nifti
 from labelferry.io.nnunet import is_raw, numbering_beside, raw_has_labels, read_raw
 from labelferry.io.notes import Discovery, Note, Role, Severity, count, note_of, some
 from labelferry.io.numbering import LabelScheme
@@ -74,17 +73,19 @@ def guess_role(path: Path) -> Role:
 
 
 def _reader(path: Path) -> Reader:
-    """Which reader understands the layout. DICOM enters here."""
+    """Which reader understands the layout."""
     if is_list(path):
         return read_list
     if _is_table(path) or (path / TABLE_NAME).is_file():
         return _read_listed
     if path.is_file():
-        return _read_single
+        return _read_series if not is_image(path) and holds_series(path) else _read_single
     if is_raw(path):
         return read_raw
     if is_bids(path):
         return read_bids
+    if holds_series(path):
+        return _read_series
     return _read_folders
 
 
@@ -118,12 +119,18 @@ def _unlisted(folder: Path, cases: Iterable[Case]) -> list[Note]:
     if not images.is_dir():
         return []
     listed = {case.image.resolve() for case in cases}
-    left = [entry.name for entry in listing(images) if is_nifti(entry)]
+    left = [entry.name for entry in listing(images) if is_image(entry)]
     left = [name for name in left if (images / name).resolve() not in listed]
     if not left:
         return []
     text = f"{count(left, 'image')} not in the table, left out: {some(left)}"
     return [Note(None, images, text, f"add them to {TABLE_NAME} to use them", "warning")]
+
+
+def _read_series(path: Path, role: Role, organs: OrganSet) -> Discovery:
+    from labelferry.io.series import read_series  # pydicom and SimpleITK take their time
+
+    return read_series(path, role, organs)
 
 
 # --- one file ------------------------------------------------------------------------------------
@@ -134,12 +141,12 @@ def _read_single(path: Path, role: Role, organs: OrganSet) -> Discovery:
         raise UserError(
             "a single image has no label", path=path, fix="give a folder with images/ and labels/"
         )
-    if not is_nifti(path):
+    if not is_image(path):
         raise UserError(
-            "not a NIfTI file",
+            "not an image that is read",
             path=path,
-            allowed=".nii, .nii.gz; a list of files: .csv, .txt",
-            fix=CONVERT if is_dicom(path) or is_foreign(path) else None,
+            allowed=f"{', '.join(SUFFIXES)}, DICOM; a list of files: .csv, .txt",
+            fix="convert it to NIfTI" if is_foreign(path) else None,
         )
     return pair(by_case(flat([path])), None, (), role)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
@@ -9,15 +10,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from labelferry.errors import UserError
+from labelferry.io.images import is_image
 from labelferry.io.magic import is_dicom
 from labelferry.io.names import CHANNEL, sequence_of
-from labelferry.io.nifti import is_nifti, stem
+from labelferry.io.nifti import stem
 from labelferry.io.notes import Note, count, some
 
-FOREIGN = (".nrrd", ".nhdr", ".mha", ".mhd", ".hdr", ".dcm", ".ima", ".mgz", ".mgh", ".mnc")
+FOREIGN = (".hdr", ".dcm", ".ima", ".mgz", ".mgh", ".mnc")
 """Images of formats that are not read here; named, so that nobody looks for them in vain."""
-CONVERT = "'labelferry data import' turns DICOM, NRRD and MHA into NIfTI"
-"""What to do about these."""
+APART = "give the folder of DICOM files alone, or bring all of it in by 'labelferry data import'"
+"""What to do about DICOM among other images."""
 
 _NO_IMAGES = re.compile(
     r"labels?(t[rs])?|masks?|segs?|segmentations?|annotations?|gt|(ground_?)?truth"
@@ -28,6 +30,7 @@ _NO_IMAGES = re.compile(
 _OWN_COHORT = ("images", "imagesTr", "imagesTs", "cohort.csv")
 """A subfolder that holds one of these is another cohort, not a part of this one."""
 _DEEPEST = 8
+_DEEPEST_OF_ALL = 16
 
 
 @dataclass(frozen=True)
@@ -48,7 +51,7 @@ class Contents:
 
 
 def images_in(folder: Path, *, labels: bool = False) -> Contents:
-    """The NIfTI files of a folder; where it holds none itself, those of its subfolders.
+    """The image files of a folder; where it holds none itself, those of its subfolders.
 
     A file that lies deeper is called by its path (``p01/T1.nii.gz`` is the case ``p01_T1`` of the
     patient ``p01``; so is ``T1/p01.nii.gz``). Hidden files and backups are not looked at, nor are
@@ -56,17 +59,22 @@ def images_in(folder: Path, *, labels: bool = False) -> Contents:
     those deeper than where images were found, are named. Raises ``UserError`` where there is none.
     """
     entries = listing(folder)
-    paths = [entry for entry in entries if is_nifti(entry)]
+    paths = [entry for entry in entries if is_image(entry)]
     skipped: list[str] = []
     deep = list(_below(folder, labels, skipped))
-    nested = [path for path in deep if is_nifti(path)]
-    foreign = [path.name for path in (*entries, *(() if paths else deep)) if is_foreign(path)]
+    nested = [path for path in deep if is_image(path)]
+    others = [path for path in (*entries, *(() if paths else deep)) if not is_image(path)]
+    dicom = [path.name for path in others if path.is_file() and is_dicom(path)]
+    foreign = [path.name for path in others if is_foreign(path) and not is_dicom(path)]
     if not paths and not nested:
         raise _nothing(folder, entries, deep)
     notes = []
     if foreign:
         text = f"{count(foreign, 'file')} in a format that is not read, left out: {some(foreign)}"
-        notes.append(Note(None, folder, text, CONVERT, "warning"))
+        notes.append(Note(None, folder, text, "convert them to NIfTI", "warning"))
+    if dicom:
+        text = f"{count(dicom, 'DICOM file')} beside other images, left out: {some(dicom)}"
+        notes.append(Note(None, folder, text, APART, "warning"))
     if paths and nested:
         names = [path.relative_to(folder).as_posix() for path in nested]
         text = f"{count(names, 'image')} in subfolders, left out: {some(names)}"
@@ -126,6 +134,33 @@ def listing(folder: Path) -> list[Path]:
     return [e for e in entries if not e.name.startswith((".", "__MACOSX")) and e.name[-1] != "~"]
 
 
+def walk(folder: Path, *, deep: bool = True, _depth: int = 0) -> Iterator[Path]:
+    """All files below a folder that may be data, in order; links to folders are not followed."""
+    for entry in listing(folder):
+        if not entry.is_dir():
+            yield entry
+        elif deep and not entry.is_symlink() and _depth < _DEEPEST_OF_ALL:
+            yield from walk(entry, _depth=_depth + 1)
+
+
+def has_content(file: Path) -> bool:
+    """Whether a file can be read and is not empty."""
+    return file.is_file() and file.stat().st_size > 0 and os.access(file, os.R_OK)
+
+
+def holds_series(path: Path) -> bool:
+    """Whether a file is DICOM, or a folder (or its ``images/``) holds DICOM and no image of another
+    format."""
+    if path.is_file():
+        return is_dicom(path)
+    found = False
+    for file in walk(path / "images" if (path / "images").is_dir() else path):
+        if is_image(file):
+            return False
+        found = found or is_dicom(file)
+    return found
+
+
 def seen_in(folder: Path) -> str:
     """What a folder holds, in a few words."""
     entries = listing(folder)
@@ -145,7 +180,7 @@ def _below(folder: Path, labels: bool, skipped: list[str]) -> Iterator[Path]:
                 continue
             real = entry.resolve()
             own = any((entry / name).exists() for name in _OWN_COHORT)
-            if depth == _DEEPEST or real in been or own or is_nifti(entry):
+            if depth == _DEEPEST or real in been or own or is_image(entry):
                 continue
             if not labels and _NO_IMAGES.fullmatch(entry.name):
                 skipped.append(entry.relative_to(folder).as_posix())
@@ -159,12 +194,17 @@ def _below(folder: Path, labels: bool, skipped: list[str]) -> Iterator[Path]:
 def _nothing(folder: Path, entries: Sequence[Path], deep: Sequence[Path]) -> UserError:
     fix = None
     files = [entry for entry in (*entries, *deep) if entry.is_file()]
-    if any(is_foreign(file) or is_dicom(file) for file in files):
-        fix = CONVERT
+    if any(map(is_dicom, files)):
+        fix = "'labelferry data import' brings DICOM in"
+    elif any(map(is_foreign, files)):
+        fix = "convert the images to NIfTI"
     elif any(entry.is_dir() for entry in entries):
         fix = "give the folder that holds the images, or their images/"
     return UserError(
-        "the folder has no image (.nii, .nii.gz)", path=folder, seen=seen_in(folder), fix=fix
+        "the folder has no image (.nii, .nii.gz, .nrrd, .mha, DICOM)",
+        path=folder,
+        seen=seen_in(folder),
+        fix=fix,
     )
 
 

@@ -6,9 +6,6 @@ Names, numbers, dates and paths of the input stand in the key alone, where one i
 
 from __future__ import annotations
 
-import hashlib
-import re
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -20,12 +17,13 @@ from numpy.typing import NDArray
 
 from labelferry.cases import Case, Cohort
 from labelferry.errors import UserError
-from labelferry.files import atomic_folder, csv_text, write_text
+from labelferry.files import atomic_folder, write_text
 from labelferry.io.folders import seen_in
 from labelferry.io.nifti import write_volume
 from labelferry.io.notes import Note, note_of
 from labelferry.io.numbering import LabelScheme
 from labelferry.io.pieces import Loaded, Piece, find_pieces
+from labelferry.io.pseudonyms import key_text, pseudonyms
 from labelferry.io.table import TABLE_NAME, write_table
 from labelferry.organs import FLARE, OrganSet
 
@@ -124,23 +122,10 @@ def _check_places(path: Path, out: Path, key: Path | None) -> None:
 
 
 def _named(pieces: Sequence[Piece]) -> list[tuple[str, str, Piece]]:
-    """Case id, pseudonym and piece; the order of pseudonyms says nothing of names or dates."""
-    patients = sorted({piece.patient for piece in pieces}, key=_scrambled)
-    width = max(3, len(str(len(patients))))
-    pseudonyms = {patient: f"p{n:0{width}}" for n, patient in enumerate(patients, start=1)}
-    times: Counter[str] = Counter()
-    named = []
-    for piece in sorted(pieces, key=lambda piece: pseudonyms[piece.patient]):
-        patient = pseudonyms[piece.patient]
-        name = f"{patient}_{re.sub(r'[^A-Za-z0-9+-]', '', piece.sequence) or 'unknown'}"
-        times[name.casefold()] += 1
-        number = times[name.casefold()]
-        named.append((name if number == 1 else f"{name}_{number}", patient, piece))
-    return named
-
-
-def _scrambled(patient: str) -> str:
-    return hashlib.sha256(patient.encode()).hexdigest()
+    """Case id, pseudonym and piece, patient by patient."""
+    names = pseudonyms([(piece.patient, piece.sequence) for piece in pieces])
+    rows = [(name.case, name.patient, piece) for name, piece in zip(names, pieces, strict=True)]
+    return sorted(rows, key=lambda row: row[1])
 
 
 def _write(folder: Path, case_id: str, patient: str, piece: Piece, loaded: Loaded) -> Case:
@@ -165,13 +150,12 @@ def _compact(array: NDArray[np.float32]) -> NDArray[Any]:
 
 
 def _key_text(named: Sequence[tuple[str, str, Piece]], written: set[str]) -> str:
-    return csv_text(
-        ("case", "patient", "original_patient", "original_file"),
-        (
-            (case_id, patient, piece.patient, piece.origin.absolute())
+    return key_text(
+        [
+            (case_id, patient, piece.patient, piece.origin)
             for case_id, patient, piece in named
             if case_id in written
-        ),
+        ]
     )
 
 

@@ -16,14 +16,8 @@ from labelferry.io.opening import check_claim, damaged
 from labelferry.io.values import finite
 from labelferry.volume import LPS_TO_RAS, Grid, Volume
 
-SUFFIXES = (".nrrd", ".nhdr", ".mha", ".mhd")
 _LONGEST_HEADER = 1 << 16
 _PART = 1 << 20
-
-
-def is_itk(path: Path) -> bool:
-    """Whether the name says NRRD or MetaImage."""
-    return path.name.lower().endswith(SUFFIXES)
 
 
 def read_itk(path: Path) -> tuple[Volume, int]:
@@ -41,7 +35,8 @@ def read_itk(path: Path) -> tuple[Volume, int]:
         _check_packed(path)
         return volume_of(reader.Execute())
     except (RuntimeError, OSError, ValueError, zlib.error) as error:
-        lines = [line for line in str(error).splitlines() if line and "No such file" not in line]
+        said = str(error).replace(str(path), path.name)
+        lines = [line for line in said.splitlines() if line and "No such file" not in line]
         raise damaged(path, lines[-1].strip() if lines else "an unreadable file") from error
     except UserError as error:  # where only the image was known
         raise error.at(path) from error

@@ -17,8 +17,8 @@ from pathlib import Path
 from labelferry.cases import Case, Cohort
 from labelferry.errors import UserError
 from labelferry.io.folders import Found, by_case, by_path, flat
+from labelferry.io.images import SUFFIXES
 from labelferry.io.names import sequence_of
-from labelferry.io.nifti import SUFFIXES
 from labelferry.io.notes import Discovery, Note, Role
 from labelferry.io.pairs import from_names, pair, unlabelled
 from labelferry.organs import OrganSet

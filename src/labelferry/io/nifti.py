@@ -96,11 +96,17 @@ def read_label_file(
 ) -> tuple[Segmentation, nibabel.Nifti1Header]:
     """The same with the file's header."""
     nii, data = load_array(path)
-    grid, header = _grid(nii, data.shape, path), nii.header
+    return labels_of(data, _grid(nii, data.shape, path), path, organs, numbering), nii.header
+
+
+def labels_of(
+    data: NDArray[Any], grid: Grid, path: Path, organs: OrganSet, numbering: LabelScheme | None
+) -> Segmentation:
+    """The label map that voxels of any kind mean; ``UserError`` as for :func:`read_labels`."""
     is_integer = data.dtype.kind in "iu"
     if is_integer and numbering is None and data.min() >= 0 and data.max() <= len(organs):
         # nothing to complain of: no need to sort all voxels
-        return Segmentation(data.astype(np.uint8), grid), header
+        return Segmentation(data.astype(np.uint8), grid)
     values = np.unique(data)
     rounded = np.round(values)
     with np.errstate(invalid="ignore"):  # infinite values differ from themselves, too
@@ -116,7 +122,7 @@ def read_label_file(
     if numbering is not None:
         whole = data if is_integer else np.round(data).astype(np.int64)
         try:
-            return Segmentation(convert_labels(whole, numbering, organs), grid), header
+            return Segmentation(convert_labels(whole, numbering, organs), grid)
         except UserError as error:
             raise error.at(path) from error
     unknown = [int(v) for v in rounded if not 0 <= v <= len(organs)]
@@ -130,7 +136,7 @@ def read_label_file(
             or "convert them: --labels amos, btcv, chaos, totalsegmentator, or a JSON file of "
             "names and values; or give your own list of organs",
         )
-    return Segmentation(np.round(data).astype(np.uint8), grid), header
+    return Segmentation(np.round(data).astype(np.uint8), grid)
 
 
 def read_bytes(path: Path) -> Segmentation:
@@ -176,6 +182,17 @@ def write_volume(path: Path, volume: Volume, *, oriented: bool = True) -> None:
     image.set_qform(volume.grid.affine, code=1, strip_shears=True)
     image.set_sform(volume.grid.affine, code=1)
     _save(path, image)
+
+
+def header_of(grid: Grid) -> nibabel.Nifti1Header:
+    """A header for images of other formats: float32, sform and qform (code 1) on their grid."""
+    header = nibabel.Nifti1Header()
+    header.set_data_dtype(np.float32)
+    header.set_data_shape(grid.shape)
+    header.set_xyzt_units("mm")
+    header.set_qform(grid.affine, 1, strip_shears=True)
+    header.set_sform(grid.affine, 1)
+    return header
 
 
 def write_labels_like(path: Path, labels: Segmentation, like: Image) -> None:

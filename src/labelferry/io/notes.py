@@ -23,6 +23,8 @@ class Note:
     text: str
     fix: str | None
     severity: Severity
+    nameless: str | None = None
+    """The text for files that others read, where ``text`` or ``path`` may name a patient."""
 
     def line(self) -> str:
         """Case, text and fix on one line; the texts themselves name the file."""
@@ -42,10 +44,17 @@ class Discovery:
     refused: tuple[Note, ...]
 
 
-def note_of(error: UserError, case: str | None = None, path: Path | None = None) -> Note:
-    """The error about one file as a note that refuses its case."""
+def note_of(
+    error: UserError, case: str | None = None, path: Path | None = None, *, named: bool = True
+) -> Note:
+    """The error about one file as a note that refuses its case.
+
+    ``named`` off: the file belongs to a DICOM series; its name may be that of a patient.
+    """
     place = error.path or path
     text = UserError(error.what, seen=error.seen, allowed=error.allowed).message()
+    if not named:
+        return Note(error.case or case, place, text, error.fix, "refused", text)
     if place and place.name not in text:
         text = f"{place.name}: {text}"
     return Note(error.case or case, place, text, error.fix, "refused")

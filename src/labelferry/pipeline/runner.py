@@ -193,7 +193,7 @@ def hash_cohort(cohort: Cohort, cache: Path) -> str:
     before = dict(known)
     rows = []
     for case in cohort:
-        files = [_remembered(path, known) for path in (case.image, case.label) if path]
+        files = [_remembered(path, known) for path in case.files]
         row = [
             case.id,
             case.patient,

@@ -6,20 +6,23 @@ import csv
 import logging
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from labelferry.cases import Case
 from labelferry.errors import UserError
 from labelferry.files import atomic_path
 from labelferry.io.discover import discover
+from labelferry.io.images import read_case, read_image
 from labelferry.io.names import CHANNEL
-from labelferry.io.nifti import SUFFIXES, read_image, stem, write_labels_like
+from labelferry.io.nifti import SUFFIXES, stem
 from labelferry.io.nnunet import is_raw, read_raw
-from labelferry.io.notes import Note
+from labelferry.io.notes import Note, note_of
 from labelferry.io.remarks import image_notes
 from labelferry.io.sides import turned_in_prediction
 from labelferry.organs import FLARE
+from labelferry.predict.formats import SEG_SUFFIX, LabelFormat, outputs, write_labels
 
 if TYPE_CHECKING:
     from labelferry.predict.foreign import Labeller
@@ -42,14 +45,19 @@ class Inputs:
     """What there is to label, what is to be said about it, and what cannot be used."""
 
     cases: dict[str, Path]
-    """Images by case id."""
+    """Images by case id; of a DICOM series its name here."""
     notes: tuple[Note, ...] = ()
     refused: tuple[Note, ...] = ()
+    series: Mapping[str, Case] = field(default_factory=dict)
+    """The DICOM series among the cases."""
 
     def failures(self) -> list[Failure]:
-        """The refused files as failures."""
+        """The refused files as failures; of DICOM without any name."""
         found = []
         for note in self.refused:
+            if note.nameless is not None:
+                found.append(Failure(note.case or "a DICOM series", note.nameless))
+                continue
             name = note.path.name if note.path else ""
             text = note.text if name in note.text else f"{name}: {note.text}"
             found.append(Failure(note.case or name or "?", text))
@@ -58,7 +66,7 @@ class Inputs:
 
 def find_inputs(path: Path) -> Inputs:
     """The images to label: a file, a folder (flat or nested, or its ``images/``), a list of files,
-    an nnU-Net raw data set (``imagesTs``, else ``imagesTr``) or BIDS.
+    an nnU-Net raw data set (``imagesTs``, else ``imagesTr``), BIDS, or DICOM of any extent.
 
     A file that cannot be used does not stop the others. Raises ``UserError`` where there is none.
     """
@@ -66,14 +74,25 @@ def find_inputs(path: Path) -> Inputs:
         found = read_raw(path, "target", FLARE, test=True)
     else:
         found = discover(path, "target", FLARE)
-    # what an image's name says of its sequence does not matter here
-    notes = tuple(note for note in found.notes if note.severity != "info")
-    return Inputs({case.id: case.image for case in found.cohort}, notes, found.refused)
+    # what an image's name says of its sequence does not matter here; which series a name means does
+    notes = [n for n in found.notes if n.severity != "info" or n.nameless is not None]
+    # a table of failures holds no name of DICOM: the screen does
+    notes += [replace(n, severity="warning") for n in found.refused if n.nameless is not None]
+    series = {case.id: case for case in found.cohort if case.series is not None}
+    cases = {case.id: case.image for case in found.cohort}
+    return Inputs(cases, tuple(notes), found.refused, series)
 
 
 def find_images(path: Path) -> list[Path]:
-    """The images that :func:`find_inputs` finds; raises ``UserError`` for one that is refused."""
+    """The image files that :func:`find_inputs` finds; raises ``UserError`` for one that is refused,
+    and for DICOM."""
     found = find_inputs(path)
+    if found.series:
+        raise UserError(
+            "DICOM is no image file",
+            path=path,
+            fix="bring it in by 'labelferry data import'",
+        )
     for note in found.refused:
         raise UserError(note.text, case=note.case, path=note.path, fix=note.fix)
     return list(found.cases.values())
@@ -88,7 +107,7 @@ def output_paths(inputs: Sequence[Path] | Mapping[str, Path], output: Path) -> d
     """Where the labels of each input go.
 
     ``inputs`` are images, or images by their case ids. ``output`` is a file where there is one
-    input and the name says NIfTI, else a folder that gets ``<case id>.nii.gz``. Raises
+    input and the name says NIfTI or DICOM, else a folder that gets ``<case id>.nii.gz``. Raises
     ``UserError`` where two inputs would share a file, where labels would take the place of an
     input, and where nothing may be written.
     """
@@ -96,7 +115,8 @@ def output_paths(inputs: Sequence[Path] | Mapping[str, Path], output: Path) -> d
         pairs = list(inputs.items())
     else:
         pairs = [(case_id(path), path) for path in inputs]
-    if len(pairs) == 1 and output.name.lower().endswith(SUFFIXES) and not output.is_dir():
+    is_file = output.name.lower().endswith((*SUFFIXES, SEG_SUFFIX)) and not output.is_dir()
+    if len(pairs) == 1 and is_file:
         places = {pairs[0][1]: output}
     else:
         if output.exists() and not output.is_dir():
@@ -147,6 +167,7 @@ def predict_files(
     output: Path,
     *,
     overwrite: bool = True,
+    formats: Sequence[LabelFormat] = ("nifti",),
     progress: Callable[[int, int], None] | None = None,
     told: Callable[[Note], None] | None = None,
 ) -> list[Failure]:
@@ -155,9 +176,13 @@ def predict_files(
     See :func:`output_paths` for the names. Headers keep the geometry of their images. A failed case
     does not stop the others; where ``output`` is a folder, ``failures.csv`` in it lists them, with
     those that ``inputs`` refused. With ``overwrite`` off, labels that are there already are left as
-    they are. ``told`` receives what there is to say about an image that is labelled all the same.
+    they are. ``formats``: see :func:`labelferry.predict.formats.write_labels`. ``told`` receives
+    what there is to say about an image that is labelled all the same, and which file of a DICOM
+    series is bad.
     """
+    series: Mapping[str, Case] = {}
     if isinstance(inputs, Inputs):
+        series = inputs.series
         places, failures = output_paths(inputs.cases, output), inputs.failures()
         names = {path: case for case, path in inputs.cases.items()}
     else:
@@ -166,14 +191,16 @@ def predict_files(
     for done, (path, place) in enumerate(places.items()):
         if progress:
             progress(done, len(places))
-        if place.exists() and not overwrite:
+        if not overwrite and all(file.exists() for file in outputs(place, formats).values()):
             continue
         case = names[path]
         try:
-            _predict_file(model, path, place, case, told)
+            _predict_file(model, path, place, case, told, series.get(case), formats)
         except Exception as error:  # whatever one image does, the others are still labelled
             if not isinstance(error, UserError):
                 log.debug("%s could not be labelled", case, exc_info=True)
+            elif told and case in series and error.path:
+                told(note_of(error, case))
             failures.append(Failure(case, _reason(error, path)))
     if progress:
         progress(len(places), len(places))
@@ -183,15 +210,21 @@ def predict_files(
 
 
 def _predict_file(
-    model: Labeller, path: Path, place: Path, case: str, told: Callable[[Note], None] | None
+    model: Labeller,
+    path: Path,
+    place: Path,
+    case: str,
+    told: Callable[[Note], None] | None,
+    series: Case | None,
+    formats: Sequence[LabelFormat],
 ) -> None:
-    image = read_image(path)
+    image = read_image(path) if series is None else read_case(series)
     if told:
         for note in image_notes(image, path, case, model.modality):
             if note.severity != "refused":  # the model refuses it itself
                 told(note)
     labels = model.predict(image.volume, case=case)
-    write_labels_like(place, labels, image)
+    write_labels(place, labels, image, model.organs, formats, series)
     if told:
         for text in turned_in_prediction(labels, model.organs):
             told(Note(case, path, f"{path.name}: {text}; by its labels", _LOOK, "warning"))
@@ -205,7 +238,7 @@ def _reason(error: Exception, path: Path) -> str:
     else:
         reason = f"{type(error).__name__}: {error}"
     reason = reason.replace(str(path), path.name)
-    return reason if path.name in reason else f"{path.name}: {reason}"
+    return reason if path.name in reason or not path.suffix else f"{path.name}: {reason}"
 
 
 def _write_failures(path: Path, failures: Sequence[Failure]) -> None:

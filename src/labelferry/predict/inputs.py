@@ -9,7 +9,7 @@ import numpy as np
 from nibabel.spatialimages import SpatialImage
 
 from labelferry.errors import UserError
-from labelferry.io.nifti import read_image
+from labelferry.io.images import read_image
 from labelferry.io.values import finite
 from labelferry.volume import Grid, Volume
 

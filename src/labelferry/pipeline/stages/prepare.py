@@ -14,7 +14,8 @@ from labelferry.cases import Case, Cohort
 from labelferry.errors import UserError
 from labelferry.files import atomic_folder, read_json, write_json
 from labelferry.io.check import annotated_in, check_case
-from labelferry.io.nifti import read_image, read_labels, write_volume
+from labelferry.io.images import read_case, read_labels
+from labelferry.io.nifti import write_volume
 from labelferry.organs import OrganSet
 from labelferry.pipeline.prepared import CASE_SCHEMA, Role
 from labelferry.pipeline.stage import Context, Stage, Summary
@@ -85,7 +86,7 @@ def _prepare_one(job: _Job) -> None:
         first = refused[0]
         raise UserError(first.text, case=case.id, path=first.path, fix=first.fix)
     try:
-        prepared = prepare(read_image(case.image).volume, case.modality, job.config, case=case.id)
+        prepared = prepare(read_case(case).volume, case.modality, job.config, case=case.id)
     except UserError as error:
         raise error.at(error.path or case.image, case.id) from error
     with atomic_folder(job.folder) as part:

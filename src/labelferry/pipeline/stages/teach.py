@@ -9,6 +9,7 @@ from pydantic import BaseModel
 
 from labelferry.anatomy.prepare import prepare_labels
 from labelferry.errors import UserError
+from labelferry.io.images import read_case
 from labelferry.io.nifti import write_volume
 from labelferry.organs import convert_labels
 from labelferry.pace import cut_short
@@ -57,11 +58,11 @@ def _label_by_nnunet(context: Context, folder: Path) -> Summary:
             fix="give another teacher, or the organs that both know with --organs",
         )
     target = prepared_cases(context.of("prepare"), "target")
-    images = {case.id: case.image for case in context.target}
+    cases = {case.id: case for case in context.target}
     labels = context.folder / "labels"
 
     def work(case: PreparedCase) -> None:
-        found = model.predict(images[case.id], case=case.id)
+        found = model.predict(read_case(cases[case.id]).volume, case=case.id)
         named = convert_labels(found.array, numbering, context.organs)
         ready = prepare_labels(found.with_array(named), case.read(), case=case.id)
         if context.config.predict.largest_component:
