@@ -68,10 +68,10 @@ def test_good_data_are_shown_and_end_with_0(source, target, capsys):
 
 
 def test_warnings_alone_end_with_0(target, capsys):
-    (target / "images" / "x.nrrd").touch()
+    (target / "images" / "x.mgz").touch()
     assert run(target) == 0
     assert (
-        "warning: 1 file in a format that is not read, left out: x.nrrd" in capsys.readouterr().out
+        "warning: 1 file in a format that is not read, left out: x.mgz" in capsys.readouterr().out
     )
 
 

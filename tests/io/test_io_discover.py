@@ -257,9 +257,9 @@ def test_other_formats_are_named(tmp_path):
     for name in ("c.nrrd", "d.MHA", "e.hdr", "e.img", "f.dcm"):
         (tmp_path / name).write_text("x")
     found = discover(tmp_path, "target", FLARE)
-    assert ids(found) == ["a"]
+    assert ids(found) == ["a", "c", "d"]
     (warning,) = (note for note in found.notes if note.severity == "warning")
-    assert "c.nrrd, d.MHA, e.hdr, f.dcm" in warning.text
+    assert "left out: e.hdr, f.dcm" in warning.text
 
 
 def test_many_names_become_few(tmp_path):
@@ -317,9 +317,9 @@ def test_a_source_needs_labels(tmp_path):
 
 
 def test_a_file_that_is_no_image_is_refused(tmp_path):
-    (tmp_path / "a.nrrd").touch()
-    with pytest.raises(UserError, match="not a NIfTI file"):
-        discover(tmp_path / "a.nrrd", "target", FLARE)
+    (tmp_path / "a.mgz").touch()
+    with pytest.raises(UserError, match=r"not an image that is read .*Convert it to NIfTI"):
+        discover(tmp_path / "a.mgz", "target", FLARE)
 
 
 def test_no_image_is_opened(tmp_path):

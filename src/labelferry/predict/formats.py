@@ -48,11 +48,9 @@ def outputs(place: Path, formats: Sequence[LabelFormat]) -> dict[LabelFormat, Pa
     """The file of each format, given that of NIfTI (or of the one format there is)."""
     name = stem(place)
     nifti = place.with_name(f"{name}.nii.gz") if place.suffix.lower() == SEG_SUFFIX else place
-    whole: dict[LabelFormat, Path] = {
-        "nifti": nifti,
-        "dicom-seg": place.with_name(name + SEG_SUFFIX),
-    }
-    return {format: whole[format] for format in whole if format in formats}
+    seg = place.with_name(f"{name}{SEG_SUFFIX}")
+    whole: dict[LabelFormat, Path] = {"nifti": nifti, "dicom-seg": seg}
+    return {format: file for format, file in whole.items() if format in formats}
 
 
 def write_labels(
