@@ -511,18 +511,6 @@ def test_places_that_cannot_be_written_are_refused(tmp_path, call):
     assert sorted((tmp_path / "full").iterdir()) == [tmp_path / "full" / "x"]
 
 
-@pytest.mark.parametrize("name", ["study", "study/S1/IM", "study.nrrd"])
-def test_other_verbs_say_how_to_bring_it_in(tmp_path, call, name):
-    path = tmp_path / name
-    if name.endswith(".nrrd"):
-        SimpleITK.WriteImage(SimpleITK.GetImageFromArray(mr().T), str(path))
-    else:
-        write(tmp_path / "study" / "S1" / "IM", next(slices(mr())))
-    code, text = call("data", "check", path)
-    assert code == 2
-    assert "labelferry data import" in text
-
-
 def test_a_full_disk_leaves_nothing_and_the_rerun_completes(tmp_path, call, monkeypatch):
     for n in range(3):
         series(tmp_path / "in" / str(n), mr(), series=str(n))

@@ -243,8 +243,7 @@ def test_an_empty_file_leaves_a_gap_that_is_named(tmp_path, call):
     folder = series(tmp_path / "bad_series", mr())
     path = sorted(folder.iterdir())[4]
     path.write_bytes(b"")
-    code, text = call("data", "check", folder)
-    assert path.name in line_of(text, path.name)
+    _, text = call("data", "check", folder)
     assert "empty" in line_of(text, path.name)
 
 

@@ -126,7 +126,7 @@ def test_every_slice_is_there_and_refers_to_its_picture(tmp_path):
     ((path, labels),) = made(tmp_path / "in", tmp_path)
     data = pydicom.dcmread(path)
     assert data.SegmentationType == "LABELMAP"
-    assert data.SOPClassUID.name == "Label Map Segmentation Storage"
+    assert data.SOPClassUID == "1.2.840.10008.5.1.4.1.1.66.7"  # label map
     assert data.NumberOfFrames == labels.grid.shape[2]
     (referenced,) = data.ReferencedSeriesSequence
     assert referenced.SeriesInstanceUID == uid("one")
@@ -158,6 +158,30 @@ def test_frames_of_one_file_in_any_order(tmp_path):
     write(path, data)
     ((path, labels),) = made(tmp_path / "in", tmp_path)
     same(by_frames(path), points(labels.array, labels.grid.affine))
+    frames = {
+        float(group.PlanePositionSequence[0].ImagePositionPatient[2]): number
+        for number, group in enumerate(data.PerFrameFunctionalGroupsSequence, start=1)
+    }
+    for group in pydicom.dcmread(path).PerFrameFunctionalGroupsSequence:
+        place = float(group.PlanePositionSequence[0].ImagePositionPatient[2])
+        (source,) = group.DerivationImageSequence[0].SourceImageSequence
+        assert source.ReferencedFrameNumber == frames[place]
+
+
+def test_orientations_that_are_rounded_differently_are_one(tmp_path):
+    affine = ORIENTATIONS["oblique"]
+
+    def edit(data, k):
+        framed(data, k)
+        digits = 4 + k % 2
+        rounded = [f"{float(v):.{digits}f}" for v in data.ImageOrientationPatient]
+        data.ImageOrientationPatient = rounded
+
+    series(tmp_path / "in", mr(), affine, edit=edit)
+    ((path, labels),) = made(tmp_path / "in", tmp_path)
+    found, wanted = by_frames(path), points(labels.array, labels.grid.affine)
+    np.testing.assert_allclose(found[:, :3].mean(0), wanted[:, :3].mean(0), atol=0.1)
+    assert pydicom.dcmread(path).NumberOfFrames == 14
 
 
 def test_time_points_refer_to_their_own_slices(tmp_path):
@@ -250,7 +274,7 @@ def test_a_single_output_may_be_named(tmp_path, call, model):
     series(tmp_path / "in", mr(), edit=framed)
     words = ("predict", tmp_path / "in", tmp_path / "x.dcm", "--model", model)
     code, text = call(*words)
-    assert code == 2 and "add --format dicom-seg" in text
+    assert code == 2 and "Add --format dicom-seg" in text
     assert call(*words, "--format", "dicom-seg")[0] == 0
     assert pydicom.dcmread(tmp_path / "x.dcm").Modality == "SEG"
     assert sorted(p.name for p in tmp_path.iterdir()) == ["in", "x.dcm"]

@@ -17,6 +17,7 @@ from labelferry.cases import Series
 from labelferry.errors import UserError
 from labelferry.files import atomic_path
 from labelferry.io.dicomstacks import Stack
+from labelferry.io.magic import has_preamble
 from labelferry.organs import Organ, OrganSet
 from labelferry.volume import Segmentation
 
@@ -65,18 +66,16 @@ def write_seg(path: Path, labels: Segmentation, series: Series, organs: OrganSet
     import highdicom
 
     assert isinstance(series, Stack) and labels.grid.matches(series.grid)
-    step = _step(series)
-    sources = [_source(file, step) for file in series.files]
-    first, frame = sources[0], series.frames[0]
     version = metadata.version("labelferry")
     try:
+        sources = _sources(series)
         made = highdicom.seg.Segmentation(
             source_images=sources,
             pixel_array=np.ascontiguousarray(labels.array.transpose(2, 1, 0), np.uint8),
             segmentation_type="LABELMAP",
             segment_descriptions=[_segment(organ, version) for organ in organs],
             series_instance_uid=highdicom.UID(),
-            series_number=1000 + abs(int(first.get("SeriesNumber") or 0)) % 100_000,
+            series_number=1000 + abs(int(sources[0].get("SeriesNumber") or 0)) % 100_000,
             sop_instance_uid=highdicom.UID(),
             instance_number=1,
             manufacturer="labelferry",
@@ -86,14 +85,6 @@ def write_seg(path: Path, labels: Segmentation, series: Series, organs: OrganSet
             content_label="ORGANS",
             content_description="Organs, labelled by a network",
             series_description="labelferry: organs",
-            plane_positions=[
-                highdicom.PlanePositionSequence("PATIENT", image_position=one.position)
-                for one in series.frames
-            ],
-            plane_orientation=highdicom.PlaneOrientationSequence("PATIENT", frame.directions),
-            pixel_measures=highdicom.PixelMeasuresSequence(
-                frame.spacing, float(first.SliceThickness), step
-            ),
             omit_empty_frames=False,
         )
     except (ValueError, TypeError, AttributeError, KeyError) as error:
@@ -103,22 +94,58 @@ def write_seg(path: Path, labels: Segmentation, series: Series, organs: OrganSet
             seen=str(error).splitlines()[0] if str(error) else type(error).__name__,
             fix="take --format nifti",
         ) from error
+    if "PerFrameFunctionalGroupsSequence" in sources[0]:
+        _point_to_frames(made, series)
     with atomic_path(path) as part:
         made.save_as(part)
 
 
-def _source(path: Path, step: float) -> Any:
+def _sources(series: Stack) -> list[Any]:
+    """The headers of a series in the order of its slices, all with the first one's orientation.
+
+    Of a file of many frames those of the series alone, in order; highdicom asks for one
+    orientation of all frames, and these of a file may have several.
+    """
+    from highdicom import PixelMeasuresSequence, PlaneOrientationSequence, PlanePositionSequence
+    from pydicom import Dataset
+
+    sources = [_header(file) for file in series.files]
+    first, step = sources[0], _step(series)
+    for data in sources:
+        data.SliceThickness = first.get("SliceThickness") or f"{step:.6g}"
+        if "ImageOrientationPatient" in first:  # rounded differently from slice to slice
+            data.ImageOrientationPatient = first.ImageOrientationPatient
+    if "PerFrameFunctionalGroupsSequence" not in first:
+        return sources
+    if len(sources) > 1:
+        raise ValueError("its frames lie in several files of many frames")
+    shared, frame = Dataset(), series.frames[0]
+    shared.PixelMeasuresSequence = PixelMeasuresSequence(frame.spacing, step, step)
+    shared.PlaneOrientationSequence = PlaneOrientationSequence("PATIENT", frame.directions)
+    first.SharedFunctionalGroupsSequence = [shared]
+    first.NumberOfFrames, first.PerFrameFunctionalGroupsSequence = len(series.frames), []
+    for one in series.frames:
+        group = Dataset()
+        group.PlanePositionSequence = PlanePositionSequence("PATIENT", one.position)
+        first.PerFrameFunctionalGroupsSequence.append(group)
+    return sources
+
+
+def _point_to_frames(made: Any, series: Stack) -> None:
+    """From the n-th slice to the frame of the file that it is."""
+    for group in made.PerFrameFunctionalGroupsSequence:
+        (source,) = group.DerivationImageSequence[0].SourceImageSequence
+        source.ReferencedFrameNumber = series.frames[source.ReferencedFrameNumber - 1].index + 1
+
+
+def _header(path: Path) -> Any:
     """The header of a file, with what may be empty and is missing."""
     import pydicom
-
-    from labelferry.io.magic import has_preamble
 
     data = pydicom.dcmread(path, stop_before_pixels=True, force=not has_preamble(path))
     for keyword in _MAY_BE_EMPTY:
         if keyword not in data:
             setattr(data, keyword, "")
-    if not data.get("SliceThickness"):
-        data.SliceThickness = f"{step:.6g}"
     return data
 
 
