@@ -9,6 +9,7 @@ import sys
 import nibabel
 import numpy as np
 import pytest
+import SimpleITK
 from hard_scene import ct, hashes, labels, line_of, mr, pair, save
 
 from labelferry.io.discover import discover, guess_role
@@ -361,14 +362,17 @@ def test_two_files_of_a_case_stop_no_other(tmp_path, call, model, settings):
 def test_other_formats_and_endings(tmp_path, call, model):
     save(tmp_path / "in" / "UPPER.NII.GZ", mr())
     save(tmp_path / "in" / "Mixed.Nii", mr())
-    for name in ("c.nrrd", "d.mha", "e.hdr", "e.img"):
+    for name in ("c.nrrd", "d.mha"):
+        SimpleITK.WriteImage(SimpleITK.GetImageFromArray(mr().T), str(tmp_path / "in" / name))
+    for name in ("e.hdr", "e.img"):
         (tmp_path / "in" / name).write_bytes(b"x")
     for name in ("._UPPER.nii.gz", ".DS_Store", "Thumbs.db", "old.nii.gz~"):
         (tmp_path / "in" / name).write_bytes(b"x")
     code, text = call("predict", tmp_path / "in", tmp_path / "out", "--model", model)
     assert code == 0
-    assert all(name in text for name in ("c.nrrd", "d.mha", "e.hdr"))
-    assert {p.name for p in (tmp_path / "out").iterdir()} == {"UPPER.nii.gz", "Mixed.nii.gz"}
+    assert "left out: e.hdr" in text
+    wanted = {"UPPER.nii.gz", "Mixed.nii.gz", "c.nii.gz", "d.nii.gz"}
+    assert {p.name for p in (tmp_path / "out").iterdir()} == wanted
 
 
 def test_the_run_never_lies_in_the_input(tmp_path, call, settings):

@@ -8,8 +8,7 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from labelferry.errors import EXIT_DONE, EXIT_INPUT, EXIT_PARTIAL
-from labelferry.predict.config import Export
-from labelferry.predict.formats import LabelFormat
+from labelferry.predict.config import Export, LabelFormat
 
 
 def predict(

@@ -9,6 +9,8 @@ from pydantic import BaseModel, ConfigDict, Field
 Export = Literal["fast", "exact", "paper"]
 Format = Literal["bundle", "nnunet"]
 """What a model can be given away as: one file of ours, or a model folder of nnU-Net."""
+LabelFormat = Literal["nifti", "dicom-seg"]
+"""What labels are written as."""
 
 
 class PredictConfig(BaseModel):

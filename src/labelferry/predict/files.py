@@ -22,7 +22,8 @@ from labelferry.io.notes import Note, note_of
 from labelferry.io.remarks import image_notes
 from labelferry.io.sides import turned_in_prediction
 from labelferry.organs import FLARE
-from labelferry.predict.formats import SEG_SUFFIX, LabelFormat, outputs, write_labels
+from labelferry.predict.config import LabelFormat
+from labelferry.predict.formats import SEG_SUFFIX, outputs, write_labels
 
 if TYPE_CHECKING:
     from labelferry.predict.foreign import Labeller

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Literal
 
 from labelferry.cases import Case
 from labelferry.errors import UserError
 from labelferry.io.nifti import Image, stem, write_labels_like
 from labelferry.organs import OrganSet
+from labelferry.predict.config import LabelFormat
 from labelferry.volume import Segmentation
 
-LabelFormat = Literal["nifti", "dicom-seg"]
 SEG_SUFFIX = ".dcm"
 
 
