@@ -16,6 +16,7 @@ from pydicom.encaps import encapsulate
 from pydicom.uid import JPEG2000Lossless
 from test_hard_dicom import ORIENTATIONS, everything
 
+from labelferry.errors import UserError
 from labelferry.io.discover import discover
 from labelferry.organs import FLARE
 
@@ -119,6 +120,30 @@ def test_voxels_are_those_of_the_import(tmp_path, call):
         imported = read_image(tmp_path / "out" / "images" / f"{case.id}.nii.gz").volume
         np.testing.assert_array_equal(direct.array, imported.array)
         np.testing.assert_allclose(direct.grid.affine, imported.grid.affine, atol=1e-4)
+
+
+def test_a_loaded_model_takes_a_series(tmp_path):
+    from labelferry.predict.inputs import as_volume
+
+    top = study(tmp_path / "in")
+    one = top / "PID-2"
+    whole = as_volume(one)
+    np.testing.assert_array_equal(whole.array.sum(), mr(seed=3).sum())
+    np.testing.assert_array_equal(as_volume(str(sorted(one.iterdir())[2])).array, whole.array)
+    with pytest.raises(UserError, match="several DICOM series"):
+        as_volume(top)
+    bad_series(tmp_path / "bad", "gap")
+    with pytest.raises(UserError, match="slices are missing"):
+        as_volume(tmp_path / "bad")
+
+
+def test_import_takes_the_series_of_a_file(tmp_path, call):
+    top = study(tmp_path / "in")
+    file = sorted((top / "PID-2").iterdir())[2]
+    code, text = call("data", "import", file, tmp_path / "out")
+    assert code == 0, text
+    (path,) = (tmp_path / "out" / "images").iterdir()
+    assert nibabel.load(path).shape == (32, 24, 14)
 
 
 def test_a_source_needs_labels(tmp_path, call, good, settings):

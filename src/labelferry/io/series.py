@@ -22,7 +22,7 @@ from labelferry.io.magic import is_dicom
 from labelferry.io.nifti import Image, header_of
 from labelferry.io.notes import Discovery, Note, Role, count, note_of, some
 from labelferry.io.pseudonyms import key_text, pseudonyms
-from labelferry.organs import OrganSet
+from labelferry.organs import FLARE, OrganSet
 
 Progress = Callable[[int, int], None]
 
@@ -57,6 +57,19 @@ def read_series(path: Path, role: Role, organs: OrganSet) -> Discovery:
         notes.append(_legend(cases[-1], stack, guess))
     cases.sort(key=lambda case: case.patient)
     return Discovery(Cohort(tuple(cases)), tuple(notes), tuple(refused))
+
+
+def one_series(path: Path) -> Case:
+    """The case of a path where there is one; ``UserError`` for none and for several."""
+    found = read_series(path, "target", FLARE)
+    for note in found.refused:
+        raise UserError(note.text, path=path, fix=note.fix)
+    cases = found.cohort.cases
+    if len(cases) > 1:
+        raise UserError(
+            "several DICOM series", path=path, seen=len(cases), fix="give the folder of one"
+        )
+    return cases[0]
 
 
 def read_series_image(series: Series) -> Image:

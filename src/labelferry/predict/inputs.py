@@ -9,7 +9,8 @@ import numpy as np
 from nibabel.spatialimages import SpatialImage
 
 from labelferry.errors import UserError
-from labelferry.io.images import read_image
+from labelferry.io.folders import holds_series
+from labelferry.io.images import is_image, read_case, read_image
 from labelferry.io.values import finite
 from labelferry.volume import Grid, Volume
 
@@ -20,13 +21,13 @@ ImageLike = Path | str | Volume | SpatialImage | Any
 def as_volume(image: ImageLike) -> Volume:
     """A scalar 3-D image as a float32 volume on its own grid (RAS mm, any orientation).
 
-    Raises ``UserError`` for an image
+    A path is an image file, a DICOM file (its series), or a folder of one DICOM series. Raises ``UserError`` for an image
     that is not three-dimensional and scalar, or has no finite voxel, and for anything else.
     """
     if isinstance(image, Volume):
         return image.with_array(finite(image.array)[0])
     if isinstance(image, str | Path):
-        return read_image(Path(image)).volume
+        return _from_path(Path(image))
     if isinstance(image, SpatialImage):
         return _from_nibabel(image)
     if type(image).__module__.partition(".")[0] == "SimpleITK":
@@ -38,6 +39,14 @@ def as_volume(image: ImageLike) -> Volume:
         seen=type(image).__name__,
         allowed="a path, a nibabel image, a SimpleITK image, a labelferry Volume",
     )
+
+
+def _from_path(path: Path) -> Volume:
+    if is_image(path) or not path.exists() or not holds_series(path):
+        return read_image(path).volume
+    from labelferry.io.series import one_series  # pydicom and SimpleITK take their time
+
+    return read_case(one_series(path)).volume
 
 
 def _from_nibabel(image: SpatialImage) -> Volume:
