@@ -21,8 +21,9 @@ ImageLike = Path | str | Volume | SpatialImage | Any
 def as_volume(image: ImageLike) -> Volume:
     """A scalar 3-D image as a float32 volume on its own grid (RAS mm, any orientation).
 
-    A path is an image file, a DICOM file (its series), or a folder of one DICOM series. Raises ``UserError`` for an image
-    that is not three-dimensional and scalar, or has no finite voxel, and for anything else.
+    A path is an image file, a DICOM file (its series), or a folder of one DICOM series. Raises
+    ``UserError`` for an image that is not three-dimensional and scalar, or has no finite voxel, and
+    for anything else.
     """
     if isinstance(image, Volume):
         return image.with_array(finite(image.array)[0])
