@@ -21,6 +21,7 @@ def adapt(
     until: str | None = None,
     max_hours: float | None = None,
     teacher: Path | None = None,
+    group_sequences: bool = False,
     key: Path | None = None,
     dry_run: bool = False,
 ) -> int:
@@ -57,6 +58,8 @@ def adapt(
     teacher
         A model folder of nnU-Net (plans.json, dataset.json, fold_*/checkpoint_final.pth) that
         labels the MRI in place of translation and of a teacher's training.
+    group_sequences
+        Make domains (group1, group2, …) of the MRI whose sequence nothing says, by how they look.
     key
         Write whose images the pseudonyms are into this CSV file, for DICOM. Keep it apart.
     dry_run
@@ -83,6 +86,8 @@ def adapt(
             from labelferry.io.series import key_of
 
             write_text(key, key_of(data.target))
+        if group_sequences:
+            data = chain.group_target(data, events, None if dry_run else run, config.workers)
         if dry_run:
             rows = chain.dry_run(run, config, data, until)
             for row in rows:

@@ -16,7 +16,9 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from labelferry.cases import Case
+    from labelferry.cli.console import TerminalEvents
     from labelferry.io.check import CheckedCohort, Inspected
+    from labelferry.io.discover import Discovery
     from labelferry.organs import LabelScheme, OrganSet
     from labelferry.volume import Grid
 
@@ -33,6 +35,7 @@ def check(
     role: Literal["source", "target", "auto"] = "auto",
     organs: Path | None = None,
     labels: str | None = None,
+    group: bool = False,
     json: Path | None = None,
     workers: int = 2,
 ) -> int:
@@ -54,6 +57,9 @@ def check(
     labels
         How the label maps of a source are numbered: amos, btcv, chaos, totalsegmentator, or a JSON
         file of names and values; otherwise by the ids of the organs, or by a dataset.json.
+    group
+        Make domains (group1, group2, …) of the MRI whose sequence nothing says, by how they look,
+        as 'adapt --group-sequences' does.
     json
         Write what was found to this JSON file: cases, grids, intensities, the volume and the place
         of every organ, and all remarks.
@@ -69,7 +75,7 @@ def check(
     refuse_folders(json)
     known = FLARE if organs is None else OrganSet.read(organs)
     numbering = None if labels is None else find_numbering(labels, known)
-    results = [_check_path(path, role, known, numbering, workers) for path in paths]
+    results = [_check_path(path, role, known, numbering, group, workers) for path in paths]
     if json is not None:
         write_json(json, {"schema_version": 1, "paths": [found for _, _, found in results]})
     good, refused = sum(row[0] for row in results), sum(row[1] for row in results)
@@ -83,6 +89,7 @@ def _check_path(
     role: Literal["source", "target", "auto"],
     organs: OrganSet,
     numbering: LabelScheme | None,
+    group: bool,
     workers: int,
 ) -> tuple[int, int, dict[str, Any]]:
     """Print what there is to say about a path; the numbers of usable cases and of refusals, and
@@ -103,6 +110,8 @@ def _check_path(
         error_console().print(f"error: {error}", style="red", markup=False)
         return 0, 1, {"path": str(path), "error": str(error)}
     with TerminalEvents() as events:
+        if group and taken == "target":
+            found = _grouped(found, events, workers)
         checked = check_cohort(
             found,
             organs,
@@ -114,6 +123,19 @@ def _check_path(
         out.print(_table(checked), soft_wrap=False)  # a terminal folds long cells
     print_notes(out, (*checked.refused, *checked.notes))
     return len(checked.cohort), len(checked.refused), to_json(path, taken, checked)
+
+
+def _grouped(found: Discovery, events: TerminalEvents, workers: int) -> Discovery:
+    """The same with domains for cases of unknown sequence."""
+    from dataclasses import replace
+
+    from labelferry.anatomy.groups import with_groups
+    from labelferry.pipeline.looks import look_cases
+
+    cohort, notes = with_groups(
+        found.cohort, lambda _, cases: look_cases(cases, events, None, workers)
+    )
+    return replace(found, cohort=cohort, notes=(*found.notes, *notes))
 
 
 def _mapped(

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+from labelferry.anatomy.groups import with_groups
 from labelferry.errors import EXIT_DONE, EXIT_PARTIAL, UserError
 from labelferry.io.discover import Discovery, discover
 from labelferry.io.numbering import find_numbering
@@ -62,6 +63,7 @@ def adapt(
     organs: OrganSet = FLARE,
     labels: str | None = None,
     teacher: Path | str | None = None,
+    group_sequences: bool = False,
     until: str | None = None,
     events: Events | None = None,
 ) -> RunResult:
@@ -70,15 +72,19 @@ def adapt(
     ``source`` holds images and labels, ``target`` images; labels of the target are never looked
     at. ``overrides`` are ``section.key=value`` texts. ``labels``: how the source's label maps are
     numbered (amos, btcv, chaos, totalsegmentator, or a JSON file), where not by the organs' ids.
-    ``teacher``: a model folder of nnU-Net that labels the target in a trained teacher's place. The
-    same call goes on after a kill, and runs only what has changed. Raises ``UserError`` for
+    ``teacher``: a model folder of nnU-Net that labels the target in a trained teacher's place.
+    ``group_sequences``: MRI whose sequence nothing says become domains by how they look. The same
+    call goes on after a kill, and runs only what has changed. Raises ``UserError`` for
     anything that a person can mend.
     """
     taught = () if teacher is None else taught_by(Path(teacher))
     config = load_config(preset, size, (*overrides, *taught))
     for path in (source, target):
         keep_out(Path(path), Path(run))
-    data, refused = find_input(Path(source), Path(target), organs, events or Silent(), labels)
+    told = events or Silent()
+    data, refused = find_input(Path(source), Path(target), organs, told, labels)
+    if group_sequences:
+        data = group_target(data, told, Path(run), config.workers)
     return run_config(Path(run), config, data, refused, until=until, events=events)
 
 
@@ -138,6 +144,21 @@ def find_input(
                 fix=f"run 'labelferry data check {path}'",
             )
     return Input(found[0].cohort, found[1].cohort.without_labels(), organs), refused
+
+
+def group_target(data: Input, events: Events, run: Path | None, workers: int) -> Input:
+    """The same input, with domains for target cases of unknown sequence, by how they look.
+
+    ``run``: the folder in which looks are remembered; None to write nothing.
+    """
+    from labelferry.pipeline.looks import look_cases
+
+    target, notes = with_groups(
+        data.target, lambda _, cases: look_cases(cases, events, run, workers)
+    )
+    for note in notes:
+        events.note(note.line(), "info")
+    return replace(data, target=target)
 
 
 def _check_anchors(config: RunConfig, data: Input, until: str | None) -> None:
