@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -41,10 +42,9 @@ def look_cases(
         for case, key in zip(cases, keys, strict=True)
     ]
     if run is not None and made:
-        looks = {
-            key: look.tolist() for key, look in zip(keys, found, strict=True) if look is not None
-        }
-        write_json(run / NAME, {"revision": _REVISION, "looks": looks})
+        seen = {k: look.tolist() for k, look in zip(keys, found, strict=True) if look is not None}
+        with suppress(OSError):  # a folder that cannot be written to is said when the run begins
+            write_json(run / NAME, {"revision": _REVISION, "looks": seen})
     yield from found
 
 
