@@ -70,6 +70,13 @@ def test_adapt_has_groups_as_domains(tmp_path, call, two_looks, good, settings, 
     assert set(domains(rows).values()) == {"unknown", "T2"}
 
 
+def test_a_run_folder_that_is_a_file_is_said(tmp_path, call, two_looks, good, settings):
+    (tmp_path / "run").write_text("x")
+    words = ("--source", good / "ct", "--target", two_looks, "--group-sequences")
+    code, text = call("adapt", tmp_path / "run", *words, *settings)
+    assert code == 2 and "the run folder is a file" in text
+
+
 def test_dicom_of_unknown_sequence_is_grouped_too(tmp_path, call):
     bright = mr()
     dark = bright.copy()
