@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import pickle
 from pathlib import Path
 
 import nibabel
@@ -270,6 +271,27 @@ def test_an_empty_file_leaves_a_gap_that_is_named(tmp_path, call):
     path.write_bytes(b"")
     _, text = call("data", "check", folder)
     assert "empty" in line_of(text, path.name)
+
+
+def test_what_is_odd_in_a_series_is_said_with_its_folder(tmp_path, call):
+    series(tmp_path / "in" / "flat", np.full_like(mr(), 7))
+    series(tmp_path / "in" / "hounsfield", ct(), series="two")
+    report = tmp_path / "report.json"
+    code, text = call("data", "check", tmp_path / "in", "--json", report)
+    assert code == 3
+    assert "constant image" in text and f"({tmp_path / 'in' / 'flat'})" in text
+    assert "is this MRI a CT?" in text and f"({tmp_path / 'in' / 'hounsfield'})" in text
+    assert "hounsfield" not in report.read_text(encoding="utf-8")
+
+
+def test_a_case_of_dicom_goes_to_other_processes(tmp_path):
+    from labelferry.io.images import read_case
+
+    series(tmp_path / "in", mr())
+    (case,) = discover(tmp_path / "in", "target", FLARE).cohort
+    sent = pickle.loads(pickle.dumps(case))
+    np.testing.assert_array_equal(read_case(sent).volume.array, read_case(case).volume.array)
+    assert len(sent.files) == 14
 
 
 def test_one_bad_series_stops_no_other(tmp_path, call, model):

@@ -21,6 +21,7 @@ from labelferry.errors import UserError
 from labelferry.io.check import inspect
 from labelferry.io.dicom import read_header
 from labelferry.io.dicomstacks import make_stacks, read_stack
+from labelferry.io.discover import discover
 from labelferry.io.itk import read_itk
 from labelferry.io.nifti import read_bytes, read_geometry, read_image, read_labels
 from labelferry.organs import FLARE
@@ -131,6 +132,10 @@ def try_dicom(folder: Path, path: Path, damage: Damage, packed: bool) -> None:
             assert error.path is not None and error.path.parent == bad.parent
         else:
             assert volume.array.shape == volume.grid.shape
+    found = discover(bad.parent, "target", FLARE)
+    for case in found.cohort:
+        notes = inspect(case, FLARE).notes
+        assert all(str(folder) not in str(note.nameless) for note in notes)
 
 
 KINDS = {

@@ -119,6 +119,9 @@ def inspect(case: Case, organs: OrganSet) -> Inspected:
     try:
         image = read_case(case)
         notes += image_notes(image, case.image, case.id, case.modality)
+        if case.series is not None:
+            folder = case.series.files[0].parent
+            notes = [replace(note, path=folder, nameless=note.text) for note in notes]
     except UserError as error:
         notes.append(note_of(error, case.id, case.image, named=case.series is None))
     grid = None if image is None else image.volume.grid
