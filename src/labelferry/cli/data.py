@@ -103,13 +103,14 @@ def _check_path(
     from labelferry.io.discover import discover, guess_role
 
     out = console()
-    try:
-        taken = guess_role(path) if role == "auto" else role
-        found = discover(path, taken, organs, numbering)
-    except UserError as error:
-        error_console().print(f"error: {error}", style="red", markup=False)
-        return 0, 1, {"path": str(path), "error": str(error)}
     with TerminalEvents() as events:
+        try:
+            taken = guess_role(path) if role == "auto" else role
+            heard = partial(events.progress, "headers read")
+            found = discover(path, taken, organs, numbering, heard)
+        except UserError as error:
+            error_console().print(f"error: {error}", style="red", markup=False)
+            return 0, 1, {"path": str(path), "error": str(error)}
         if group and taken == "target":
             found = _grouped(found, events, workers)
         checked = check_cohort(

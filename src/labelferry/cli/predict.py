@@ -59,7 +59,10 @@ def predict(
     from labelferry.predict.formats import check_formats
 
     refuse_folders(key)
-    inputs = find_inputs(input)
+    with TerminalEvents() as events:
+        inputs = find_inputs(
+            input, lambda done, total: events.progress("headers read", done, total)
+        )
     keep_out(input, output)
     if not inputs.cases:
         for note in inputs.notes:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Iterable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from labelferry.cases import Case, Cohort
@@ -31,22 +32,29 @@ from labelferry.organs import OrganSet
 __all__ = ["Discovery", "Note", "Role", "Severity", "discover", "guess_role", "note_of"]
 
 Reader = Callable[[Path, Role, OrganSet], Discovery]
+Progress = Callable[[int, int], None]
+"""Hears how many are done, and of how many."""
 
 
 def discover(
-    path: Path, role: Role, organs: OrganSet, numbering: LabelScheme | None = None
+    path: Path,
+    role: Role,
+    organs: OrganSet,
+    numbering: LabelScheme | None = None,
+    progress: Progress | None = None,
 ) -> Discovery:
     """Find the cases of a file or folder, in the role of labelled source or unlabelled target.
 
     Labels of a target are never looked at. A case of a source whose table says no annotated organs
     has ``annotated`` None: the organs that its label map holds, or its numbering has (see
     ``io.check``). ``numbering`` says how the values of all label maps of a source are numbered,
-    whatever the folder says. Faults of single files are returned, not raised. Raises ``UserError``
-    where there is no image at all, or no label for a source.
+    whatever the folder says. ``progress`` hears how many DICOM headers are read. Faults of single
+    files are returned, not raised. Raises ``UserError`` where there is no image at all, or no label
+    for a source.
     """
     if not path.exists():
         raise UserError("no such file or folder", path=path)
-    reader = _reader(path)
+    reader = _reader(path, progress)
     found = reader(path, role, organs)
     if role == "target":
         found = replace(found, cohort=found.cohort.without_labels())
@@ -72,20 +80,21 @@ def guess_role(path: Path) -> Role:
     return "source" if labelled else "target"
 
 
-def _reader(path: Path) -> Reader:
+def _reader(path: Path, progress: Progress | None) -> Reader:
     """Which reader understands the layout."""
     if is_list(path):
         return read_list
     if _is_table(path) or (path / TABLE_NAME).is_file():
         return _read_listed
     if path.is_file():
-        return _read_series if not is_image(path) and holds_series(path) else _read_single
+        is_series = not is_image(path) and holds_series(path)
+        return partial(_read_series, progress=progress) if is_series else _read_single
     if is_raw(path):
         return read_raw
     if is_bids(path):
         return read_bids
     if holds_series(path):
-        return _read_series
+        return partial(_read_series, progress=progress)
     return _read_folders
 
 
@@ -127,10 +136,15 @@ def _unlisted(folder: Path, cases: Iterable[Case]) -> list[Note]:
     return [Note(None, images, text, f"add them to {TABLE_NAME} to use them", "warning")]
 
 
-def _read_series(path: Path, role: Role, organs: OrganSet) -> Discovery:
+def _read_series(
+    path: Path,
+    role: Role,
+    organs: OrganSet,
+    progress: Progress | None = None,
+) -> Discovery:
     from labelferry.io.series import read_series  # pydicom and SimpleITK take their time
 
-    return read_series(path, role, organs)
+    return read_series(path, role, organs, progress)
 
 
 # --- one file ------------------------------------------------------------------------------------

@@ -27,7 +27,9 @@ from labelferry.organs import FLARE, OrganSet
 Progress = Callable[[int, int], None]
 
 
-def read_series(path: Path, role: Role, organs: OrganSet) -> Discovery:
+def read_series(
+    path: Path, role: Role, organs: OrganSet, progress: Progress | None = None
+) -> Discovery:
     """The cases of a DICOM file (its series) or folder, for :func:`labelferry.io.discover`.
 
     Raises ``UserError`` for a source, which needs labels.
@@ -39,7 +41,7 @@ def read_series(path: Path, role: Role, organs: OrganSet) -> Discovery:
             fix="bring the CT in by 'labelferry data import', and put label maps of the same "
             "names into labels/",
         )
-    stacks, notes = find_series([file for file in files_of(path) if not is_image(file)])
+    stacks, notes = find_series([f for f in files_of(path) if not is_image(f)], progress)
     refused = [note for note in notes if note.severity == "refused"]
     notes = [note for note in notes if note.severity != "refused"]
     if not stacks and not refused:

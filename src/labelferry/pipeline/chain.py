@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from labelferry.anatomy.groups import with_groups
@@ -131,7 +132,11 @@ def find_input(
     ``labels``: how the source's label maps are numbered, as for :func:`adapt`.
     """
     numbering = None if labels is None else find_numbering(labels, organs)
-    found = discover(source, "source", organs, numbering), discover(target, "target", organs)
+    heard = partial(events.progress, "headers read")
+    found = (
+        discover(source, "source", organs, numbering),
+        discover(target, "target", organs, progress=heard),
+    )
     for discovery in found:
         _tell(discovery, events)
     refused = {note.case or str(note.path): note.text for d in found for note in d.refused}

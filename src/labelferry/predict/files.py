@@ -65,16 +65,17 @@ class Inputs:
         return found
 
 
-def find_inputs(path: Path) -> Inputs:
+def find_inputs(path: Path, progress: Callable[[int, int], None] | None = None) -> Inputs:
     """The images to label: a file, a folder (flat or nested, or its ``images/``), a list of files,
     an nnU-Net raw data set (``imagesTs``, else ``imagesTr``), BIDS, or DICOM of any extent.
 
-    A file that cannot be used does not stop the others. Raises ``UserError`` where there is none.
+    A file that cannot be used does not stop the others. ``progress`` hears how many DICOM headers
+    are read. Raises ``UserError`` where there is none.
     """
     if path.is_dir() and is_raw(path):
         found = read_raw(path, "target", FLARE, test=True)
     else:
-        found = discover(path, "target", FLARE)
+        found = discover(path, "target", FLARE, progress=progress)
     # what an image's name says of its sequence does not matter here; which series a name means does
     notes = [n for n in found.notes if n.severity != "info" or n.nameless is not None]
     # a table of failures holds no name of DICOM: the screen does
