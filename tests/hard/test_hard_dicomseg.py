@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from pathlib import Path
 
 import highdicom
@@ -10,13 +11,16 @@ import numpy as np
 import pydicom
 import pytest
 from hard_dicom import IDENTITY, enhanced, series, uid, write
-from hard_scene import grid, mr, save
+from hard_scene import grid, mr, save, turn
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from pydicom.sr.codedict import codes
 from test_hard_dicom import ORIENTATIONS
 
 from labelferry.errors import UserError
 from labelferry.io.dicomseg import ORGAN_CODES, write_seg
 from labelferry.io.discover import discover
+from labelferry.io.images import read_case
 from labelferry.organs import FLARE, Organ, OrganSet
 from labelferry.volume import LPS_TO_RAS, Grid, Segmentation
 
@@ -109,6 +113,26 @@ def test_a_seg_reads_back_to_the_same_voxels(tmp_path, name):
         points(np.transpose(volume.array), np.asarray(LPS_TO_RAS @ volume.affine)[:, [2, 1, 0, 3]]),
         wanted,
     )
+
+
+@settings(deadline=None, max_examples=8, derandomize=True)
+@given(
+    st.tuples(*[st.floats(-180, 180)] * 3),
+    st.tuples(*[st.floats(1, 12)] * 3),
+    st.booleans(),
+)
+def test_any_grid_reads_back(angles, spacing, backwards):
+    matrix = turn(2, angles[0]) @ turn(1, angles[1]) @ turn(0, angles[2])
+    shape = (7, 6, 5)
+    affine = grid(shape, spacing, matrix) @ np.diag([1, 1, -1 if backwards else 1, 1])
+    array = np.arange(np.prod(shape)).reshape(shape).astype(np.int16)
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        series(folder / "in", array, affine, edit=framed)
+        ((path, labels),) = made(folder / "in", folder)
+        same(by_frames(path), points(labels.array, labels.grid.affine))
+        (case,) = discover(folder / "in", "target", FLARE).cohort
+        same(points(read_case(case).volume.array, labels.grid.affine), points(array, affine))
 
 
 def test_a_tilted_gantry_keeps_its_places(tmp_path):
