@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import pickle
+import sys
 from pathlib import Path
 
 import nibabel
@@ -301,6 +303,17 @@ def test_one_bad_series_stops_no_other(tmp_path, call, model):
     assert code == 3, text
     assert len(list((tmp_path / "out").glob("*.nii.gz"))) == 3
     assert "(3 of 4 images)" in text
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs pipes and links")
+def test_what_is_no_file_is_not_waited_for(tmp_path, call):
+    folder = series(tmp_path / "in", mr())
+    os.mkfifo(folder / "pipe")
+    (folder / "link").symlink_to(tmp_path / "gone")
+    (folder / "round").symlink_to(folder)
+    code, text = call("data", "check", folder)
+    assert code == 0 and "1 usable case" in text
+    assert "link, pipe" in line_of(text, "pipe")
 
 
 def test_dicom_beside_other_images_is_named(tmp_path, call):

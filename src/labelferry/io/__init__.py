@@ -1,1 +1,1 @@
-"""Image files: NIfTI, and finding cohorts in folders. DICOM, BIDS and others will enter here."""
+"""Image files of every kind, and finding cohorts in files and folders."""

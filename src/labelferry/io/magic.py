@@ -23,6 +23,8 @@ def has_preamble(path: Path) -> bool:
 
 
 def _start(path: Path, size: int) -> bytes:
+    if not path.is_file():  # a pipe would be waited for
+        return b""
     try:
         with path.open("rb") as stream:
             return stream.read(size)
