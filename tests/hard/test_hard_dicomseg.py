@@ -268,6 +268,34 @@ def test_headers_that_were_emptied_do_no_harm(tmp_path):
     assert pydicom.dcmread(path).PatientID == IDENTITY["PatientID"]
 
 
+@pytest.mark.parametrize(
+    ("keyword", "value"),
+    [
+        ("PatientName", "NoCaret"),
+        ("PatientName", "山田^太郎"),
+        ("PatientSex", "female"),
+        ("StudyDate", "2019.08.17"),
+        ("SeriesNumber", None),
+        ("SliceThickness", "0"),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:Invalid value for VR")
+def test_odd_headers_end_in_a_seg_or_in_a_message(tmp_path, keyword, value):
+    def odd(data, k):
+        framed(data, k)
+        if keyword == "PatientName":
+            data.SpecificCharacterSet = "ISO_IR 192"
+        setattr(data, keyword, value)
+
+    series(tmp_path / "in", mr(), edit=odd)
+    try:
+        ((path, labels),) = made(tmp_path / "in", tmp_path)
+    except UserError as error:
+        assert "no DICOM SEG can be made" in str(error) and keyword == "PatientSex"
+    else:
+        same(by_frames(path), points(labels.array, labels.grid.affine))
+
+
 def test_a_series_without_a_frame_of_reference_is_refused(tmp_path):
     series(tmp_path / "in", mr())
     with pytest.raises(UserError, match=r"no DICOM SEG can be made.*Frame Of Reference"):

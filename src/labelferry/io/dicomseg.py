@@ -6,6 +6,7 @@ that is written here it is for the archive that the series came from.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
@@ -63,30 +64,12 @@ def write_seg(path: Path, labels: Segmentation, series: Series, organs: OrganSet
     Segment numbers are the organs' ids. Raises ``UserError`` where the headers of the series lack
     what such an object needs.
     """
-    import highdicom
-
     assert isinstance(series, Stack) and labels.grid.matches(series.grid)
-    version = metadata.version("labelferry")
     try:
-        sources = _sources(series)
-        made = highdicom.seg.Segmentation(
-            source_images=sources,
-            pixel_array=np.ascontiguousarray(labels.array.transpose(2, 1, 0), np.uint8),
-            segmentation_type="LABELMAP",
-            segment_descriptions=[_segment(organ, version) for organ in organs],
-            series_instance_uid=highdicom.UID(),
-            series_number=1000 + abs(int(sources[0].get("SeriesNumber") or 0)) % 100_000,
-            sop_instance_uid=highdicom.UID(),
-            instance_number=1,
-            manufacturer="labelferry",
-            manufacturer_model_name="labelferry",
-            software_versions=version,
-            device_serial_number=version,
-            content_label="ORGANS",
-            content_description="Organs, labelled by a network",
-            series_description="labelferry: organs",
-            omit_empty_frames=False,
-        )
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # odd values: they are the source's
+            sources = _sources(series)
+            made = _segmentation(labels, sources, organs)
     except (ValueError, TypeError, AttributeError, KeyError) as error:
         raise UserError(
             "no DICOM SEG can be made for this series: its headers lack what one needs",
@@ -98,6 +81,30 @@ def write_seg(path: Path, labels: Segmentation, series: Series, organs: OrganSet
         _point_to_frames(made, series)
     with atomic_path(path) as part:
         made.save_as(part)
+
+
+def _segmentation(labels: Segmentation, sources: Sequence[Any], organs: OrganSet) -> Any:
+    import highdicom
+
+    version = metadata.version("labelferry")
+    return highdicom.seg.Segmentation(
+        source_images=sources,
+        pixel_array=np.ascontiguousarray(labels.array.transpose(2, 1, 0), np.uint8),
+        segmentation_type="LABELMAP",
+        segment_descriptions=[_segment(organ, version) for organ in organs],
+        series_instance_uid=highdicom.UID(),
+        series_number=1000 + abs(int(sources[0].get("SeriesNumber") or 0)) % 100_000,
+        sop_instance_uid=highdicom.UID(),
+        instance_number=1,
+        manufacturer="labelferry",
+        manufacturer_model_name="labelferry",
+        software_versions=version,
+        device_serial_number=version,
+        content_label="ORGANS",
+        content_description="Organs, labelled by a network",
+        series_description="labelferry: organs",
+        omit_empty_frames=False,
+    )
 
 
 def _sources(series: Stack) -> list[Any]:
