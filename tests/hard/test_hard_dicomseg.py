@@ -292,6 +292,7 @@ def test_odd_headers_end_in_a_seg_or_in_a_message(tmp_path, keyword, value):
         ((path, labels),) = made(tmp_path / "in", tmp_path)
     except UserError as error:
         assert "no DICOM SEG can be made" in str(error) and keyword == "PatientSex"
+        assert value not in str(error) and "(PatientSex)" in str(error)
     else:
         same(by_frames(path), points(labels.array, labels.grid.affine))
 

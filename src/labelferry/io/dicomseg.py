@@ -65,6 +65,7 @@ def write_seg(path: Path, labels: Segmentation, series: Series, organs: OrganSet
     what such an object needs.
     """
     assert isinstance(series, Stack) and labels.grid.matches(series.grid)
+    sources: list[Any] = []
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # odd values: they are the source's
@@ -74,13 +75,23 @@ def write_seg(path: Path, labels: Segmentation, series: Series, organs: OrganSet
         raise UserError(
             "no DICOM SEG can be made for this series: its headers lack what one needs",
             path=series.files[0],
-            seen=str(error).splitlines()[0] if str(error) else type(error).__name__,
+            seen=_nameless(str(error), sources) or type(error).__name__,
             fix="take --format nifti",
         ) from error
     if "PerFrameFunctionalGroupsSequence" in sources[0]:
         _point_to_frames(made, series)
     with atomic_path(path) as part:
         made.save_as(part)
+
+
+def _nameless(text: str, sources: Sequence[Any]) -> str:
+    """The first line of an error without what it quotes of the patient: tables of failures hold
+    it."""
+    line = text.partition("\n")[0]
+    for keyword in _MAY_BE_EMPTY:
+        for value in {str(source.get(keyword, "")) for source in sources} - {""}:
+            line = line.replace(value, f"({keyword})")
+    return line
 
 
 def _segmentation(labels: Segmentation, sources: Sequence[Any], organs: OrganSet) -> Any:
