@@ -193,6 +193,21 @@ def test_no_output_of_a_run_tells_who_the_patient_is(tmp_path, call, good, setti
     assert len({row["patient"] for row in rows}) == 2
 
 
+@pytest.mark.parametrize("verb", ["predict", "adapt"])
+def test_a_key_is_kept_apart(tmp_path, call, model, good, settings, verb):
+    series(tmp_path / "in", mr())
+    out = tmp_path / "out"
+    words = {
+        "predict": ("predict", tmp_path / "in", out, "--model", model),
+        "adapt": ("adapt", out, "--source", good / "ct", "--target", tmp_path / "in", *settings),
+    }[verb]
+    code, text = call(*words, "--key", out / "key.csv")
+    assert code == 2 and "the key would lie beside" in text and not out.exists()
+    if verb == "predict":
+        assert call(*words, "--key", tmp_path / "key.csv")[0] == 0
+        assert table(tmp_path / "key.csv")[0]["original_patient"] == "PID-774411"
+
+
 def test_a_run_goes_on_with_the_same_names(tmp_path, call, good, settings):
     top = study(tmp_path / "in")
     run = tmp_path / "run"

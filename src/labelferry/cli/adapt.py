@@ -68,6 +68,7 @@ def adapt(
     from labelferry.cli.console import TerminalEvents, console
     from labelferry.cli.evaluate import refuse_folders
     from labelferry.files import write_text
+    from labelferry.io.pseudonyms import keep_key_apart
     from labelferry.organs import FLARE, OrganSet
     from labelferry.pipeline import chain
     from labelferry.pipeline.config import load_config, taught_by
@@ -75,6 +76,7 @@ def adapt(
 
     limits = () if max_hours is None else (f"max_hours={max_hours}",)
     refuse_folders(key)
+    keep_key_apart(key, run)
     taught = () if teacher is None else taught_by(teacher)
     config = load_config(preset, size, (*set_, *limits, *taught))
     for path in (source, target):

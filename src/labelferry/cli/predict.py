@@ -49,6 +49,7 @@ def predict(
     from labelferry.cli.evaluate import refuse_folders
     from labelferry.cli.notes import tell
     from labelferry.files import write_text
+    from labelferry.io.pseudonyms import keep_key_apart
     from labelferry.predict.files import (
         FAILURES,
         find_inputs,
@@ -59,6 +60,7 @@ def predict(
     from labelferry.predict.formats import check_formats
 
     refuse_folders(key)
+    keep_key_apart(key, output)
     with TerminalEvents() as events:
         inputs = find_inputs(
             input, lambda done, total: events.progress("headers read", done, total)

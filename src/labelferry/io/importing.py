@@ -23,7 +23,7 @@ from labelferry.io.nifti import write_volume
 from labelferry.io.notes import Note, note_of
 from labelferry.io.numbering import LabelScheme
 from labelferry.io.pieces import Loaded, Piece, find_pieces
-from labelferry.io.pseudonyms import key_text, pseudonyms
+from labelferry.io.pseudonyms import keep_key_apart, key_text, pseudonyms
 from labelferry.io.table import TABLE_NAME, write_table
 from labelferry.organs import FLARE, OrganSet
 
@@ -115,10 +115,7 @@ def _check_places(path: Path, out: Path, key: Path | None) -> None:
         raise UserError(
             "the output is no empty folder", path=out, fix="give the name of a new folder"
         )
-    if key is not None and key.resolve().is_relative_to(out.resolve()):
-        raise UserError(
-            "the key would lie beside what it is the key of", path=key, fix="keep it elsewhere"
-        )
+    keep_key_apart(key, out)
 
 
 def _named(pieces: Sequence[Piece]) -> list[tuple[str, str, Piece]]:

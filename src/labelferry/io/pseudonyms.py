@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from labelferry.errors import UserError
 from labelferry.files import csv_text
 
 KEY_COLUMNS = ("case", "patient", "original_patient", "original_file")
@@ -41,6 +42,14 @@ def pseudonyms(images: Sequence[tuple[str, str]]) -> list[Pseudonym]:
         case = name if number == 1 else f"{name}_{number}"
         found.append(Pseudonym(case, called[patient]))
     return found
+
+
+def keep_key_apart(key: Path | None, out: Path) -> None:
+    """Raise ``UserError`` where a key would lie in the folder whose names it tells."""
+    if key is not None and key.resolve().is_relative_to(out.resolve()):
+        raise UserError(
+            "the key would lie beside what it is the key of", path=key, fix="keep it elsewhere"
+        )
 
 
 def key_text(rows: Sequence[tuple[str, str, str, Path]]) -> str:

@@ -240,7 +240,8 @@ def _reason(error: Exception, path: Path) -> str:
     else:
         reason = f"{type(error).__name__}: {error}"
     reason = reason.replace(str(path), path.name)
-    return reason if path.name in reason or not path.suffix else f"{path.name}: {reason}"
+    is_series = not path.suffix  # its name is that of the case
+    return reason if is_series or path.name in reason else f"{path.name}: {reason}"
 
 
 def _write_failures(path: Path, failures: Sequence[Failure]) -> None:
