@@ -208,6 +208,18 @@ def test_a_key_is_kept_apart(tmp_path, call, model, good, settings, verb):
         assert table(tmp_path / "key.csv")[0]["original_patient"] == "PID-774411"
 
 
+def test_the_ct_of_a_study_is_no_target(tmp_path, call, good, settings):
+    series(tmp_path / "in" / "mr", mr())
+    series(tmp_path / "in" / "ct", ct(), modality="CT", series="two")
+    words = ("adapt", tmp_path / "run", "--source", good / "ct", "--target", tmp_path / "in")
+    code, text = call(*words, "--until", "prepare", *settings)
+    assert code == 0
+    assert "warning: 1 CT among the DICOM series of the target, left out: p001_CT" in text
+    path = tmp_path / "run" / "prepare" / "cases.json"
+    rows = json.loads(path.read_text(encoding="utf-8"))["cases"]
+    assert [row["id"] for row in rows if row["role"] == "target"] == ["p001_unknown"]
+
+
 def test_a_run_goes_on_with_the_same_names(tmp_path, call, good, settings):
     top = study(tmp_path / "in")
     run = tmp_path / "run"

@@ -10,6 +10,7 @@ from pathlib import Path
 from labelferry.anatomy.groups import with_groups
 from labelferry.errors import EXIT_DONE, EXIT_PARTIAL, UserError
 from labelferry.io.discover import Discovery, discover
+from labelferry.io.notes import Note, count, some
 from labelferry.io.numbering import find_numbering
 from labelferry.organs import FLARE, OrganSet
 from labelferry.pipeline.config import RunConfig, load_config, taught_by
@@ -135,7 +136,7 @@ def find_input(
     heard = partial(events.progress, "headers read")
     found = (
         discover(source, "source", organs, numbering),
-        discover(target, "target", organs, progress=heard),
+        _without_ct(discover(target, "target", organs, progress=heard)),
     )
     for discovery in found:
         _tell(discovery, events)
@@ -149,6 +150,16 @@ def find_input(
                 fix=f"run 'labelferry data check {path}'",
             )
     return Input(found[0].cohort, found[1].cohort.without_labels(), organs), refused
+
+
+def _without_ct(found: Discovery) -> Discovery:
+    """The same without the CT of a study: DICOM says for sure what is no MRI."""
+    ct = [case.id for case in found.cohort if case.series is not None and case.modality == "CT"]
+    if not ct:
+        return found
+    text = f"{count(ct, 'CT')} among the DICOM series of the target, left out: {some(ct)}"
+    notes = (*found.notes, Note(None, None, text, None, "warning"))
+    return replace(found, cohort=found.cohort.where(lambda case: case.id not in ct), notes=notes)
 
 
 def group_target(data: Input, events: Events, run: Path | None, workers: int) -> Input:
