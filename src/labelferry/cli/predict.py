@@ -18,7 +18,9 @@ def predict(
     model: Path,
     device: str = "auto",
     export: Export | None = None,
-    format: Annotated[tuple[LabelFormat, ...], Parameter(consume_multiple=True)] = ("nifti",),
+    format: Annotated[tuple[LabelFormat, ...], Parameter(consume_multiple=True, negative="")] = (
+        "nifti",
+    ),
     key: Path | None = None,
 ) -> int:
     """Label images with a model.
