@@ -7,6 +7,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 Export = Literal["fast", "exact", "paper"]
+EngineName = Literal["auto", "torch", "openvino"]
 Format = Literal["bundle", "nnunet"]
 """What a model can be given away as: one file of ours, or a model folder of nnU-Net."""
 LabelFormat = Literal["nifti", "dicom-seg"]
@@ -23,9 +24,14 @@ class PredictConfig(BaseModel):
     gaussian: bool = True
     """Weigh the middle of a window more than its border, as nnU-Net does."""
     batch: int = Field(2, ge=1)
-    """Windows per call of a 3-D network; a 2-D network takes eight times as many slices."""
+    """Windows per call of a 3-D network; a 2-D network takes eight times as many slices. On a CPU
+    large windows go one by one: together they would only need more memory."""
+    engine: EngineName = "auto"
+    """What runs the network. ``auto``: OpenVINO on a CPU where it is installed, else torch."""
     amp: Literal["auto", "bf16", "fp32"] = "auto"
-    """Precision of the network: bfloat16 where the device has it, or always single precision."""
+    """Precision of the network: bfloat16 where the device gains by it, or always single."""
+    skip_empty: bool = True
+    """Leave out windows without any of the body; the labels within the body are the same."""
     accumulate: Literal["fp32", "fp16"] = "fp32"
     """Precision of the sum over windows; fp16 halves the memory (nnU-Net: fp16)."""
     export: Export = "fast"

@@ -1,23 +1,26 @@
-"""From scores on the working grid to labels on the input's grid (Table 1)."""
+"""From scores on the working grid to labels on the input's grid (Table 1).
+
+Scores come in slabs of planes and are resampled class by class, with the largest so far kept: those
+of all classes are never held on the input's grid.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from functools import partial
-from typing import Any
+from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from scipy import ndimage
 from torch import Tensor
-from torch.nn import functional
 
 from labelferry.predict.config import Export
+from labelferry.predict.stream import Lattice, Taps, running_argmax, stream_labels
+from labelferry.predict.window import join_slabs
+from labelferry.segment.resampling import Resampling, resample_image
 
-_SLAB_VOXELS = 2**22
-"""Output voxels that are worked on at once: bounds the memory, whatever the number of classes."""
+_AS_NNUNET = Resampling(order=1, order_z=0, separate=None)
+"""How nnU-Net resamples scores unless its plans say otherwise."""
 
 
 def export_labels(
@@ -33,35 +36,35 @@ def export_labels(
     ``spacing`` and ``new_spacing`` in mm, (z, y, x): nnU-Net decides by them whether z is resampled
     apart (``exact``).
     """
+    old = tuple(logits.shape[1:])
+    return export_slabs([logits], old, shape, how, spacing=spacing, new_spacing=new_spacing)
+
+
+def export_slabs(
+    slabs: Iterable[Tensor],
+    old: Sequence[int],
+    shape: Sequence[int],
+    how: Export,
+    *,
+    spacing: Sequence[float],
+    new_spacing: Sequence[float],
+) -> NDArray[np.uint8]:
+    """The same from slabs (classes, n, y, x) that make up ``old`` planes, rows and columns."""
     if how == "paper":
-        return _to_numpy(nearest_labels(threshold_labels(logits), shape))
-    if tuple(logits.shape[1:]) == tuple(shape):
-        return _to_numpy(argmax_labels(logits))
+        return _to_numpy(nearest_labels(join_labels(slabs, threshold_labels), shape))
     if how == "exact":
-        return exact_labels(logits, shape, spacing, new_spacing)
-    return _to_numpy(fast_labels(logits, shape))
+        return exact_labels(slabs, old, shape, spacing, new_spacing)
+    return fast_labels(slabs, old, shape)
 
 
-@dataclass(frozen=True, eq=False)
-class _Slab:
-    """Which old planes make some new ones: the range of them, and per new plane the lower and upper
-    one (counted from the range's start) and the upper one's share.
-    """
-
-    source: slice
-    lower: Tensor
-    upper: Tensor
-    share: Tensor
-
-    def resample(self, logits: Tensor, size: tuple[int, int], c: int) -> Tensor:
-        """Trilinear scores (z, y, x) of class ``c`` in the slab."""
-        planes = _resample_planes(logits[c, self.source].float(), size)
-        return torch.lerp(planes[self.lower], planes[self.upper], self.share[:, None, None])
+def join_labels(slabs: Iterable[Tensor], label: Callable[[Tensor], Tensor]) -> Tensor:
+    """What ``label`` makes of each slab, in one volume (z, y, x)."""
+    return torch.cat([label(slab) for slab in slabs])
 
 
 def argmax_labels(logits: Tensor) -> Tensor:
     """The class of the largest score, uint8 (z, y, x); the first of equals."""
-    return _running(lambda c: logits[c], len(logits))
+    return running_argmax(lambda c: logits[c], len(logits))
 
 
 def threshold_labels(logits: Tensor) -> Tensor:
@@ -85,51 +88,38 @@ def nearest_labels(labels: Tensor, shape: Sequence[int]) -> Tensor:
     return labels
 
 
-def fast_labels(logits: Tensor, shape: Sequence[int]) -> Tensor:
-    """Arg-max of trilinearly resampled logits, uint8 ``shape``, in slabs of output z.
-
-    The same as resampling all classes and taking the arg-max, but the memory beside the logits does
-    not grow with the number of classes, nor with the volume.
-    """
-    z, y, x = shape
-    out = torch.empty((z, y, x), dtype=torch.uint8, device=logits.device)
-    lower, upper, share = (part.to(logits.device) for part in _taps(logits.shape[1], z))
-    depth = max(1, _SLAB_VOXELS // (y * x))
-    for start in range(0, z, depth):
-        part = slice(start, min(z, start + depth))
-        first, last = int(lower[part.start]), int(upper[part.stop - 1]) + 1
-        slab = _Slab(slice(first, last), lower[part] - first, upper[part] - first, share[part])
-        out[part] = _running(partial(slab.resample, logits, (y, x)), len(logits))
-    return out
+def fast_labels(
+    slabs: Iterable[Tensor], old: Sequence[int], shape: Sequence[int]
+) -> NDArray[np.uint8]:
+    """Arg-max of trilinearly resampled logits, uint8 ``shape``."""
+    taps = [Taps.linear(a, b) for a, b in zip(old, shape, strict=True)]
+    return stream_labels(slabs, Lattice(*taps))
 
 
 def exact_labels(
-    logits: Tensor,
+    slabs: Iterable[Tensor],
+    old: Sequence[int],
     shape: Sequence[int],
     spacing: Sequence[float],
     new_spacing: Sequence[float],
+    how: Resampling = _AS_NNUNET,
 ) -> NDArray[np.uint8]:
-    """Labels as nnU-Net v2 exports them: its own resampling (order 1, z apart by order 0 where the
-    voxels are anisotropic), then the arg-max. Class by class, so that memory stays bounded.
+    """Labels as nnU-Net v2 exports them: resampled with splines of order 1, an axis of anisotropic
+    voxels apart by order 0, or as ``how`` says, then the arg-max.
+
+    Half-precision scores are rounded to half precision again once they are resampled, as nnU-Net
+    does: it decides which class wins where two are nearly the same.
     """
-    from nnunetv2.preprocessing.resampling.default_resampling import resample_data_or_seg_to_shape
-
-    scores = logits.float().cpu()
-
-    def score(c: int) -> Tensor:
-        resampled: NDArray[Any] = resample_data_or_seg_to_shape(
-            scores[c : c + 1].numpy(),
-            list(shape),
-            list(spacing),
-            list(new_spacing),
-            is_seg=False,
-            order=1,
-            order_z=0,
-            force_separate_z=None,
-        )
-        return torch.from_numpy(resampled[0])
-
-    return _to_numpy(_running(score, len(logits)))
+    if tuple(old) == tuple(shape):
+        return _to_numpy(join_labels(slabs, argmax_labels))
+    apart = how.axis_apart(spacing, new_spacing)
+    if how.order != 1 or (apart is not None and how.order_z > 1):
+        return _spline_labels(slabs, old[0], shape, spacing, new_spacing, how)
+    taps = [
+        (Taps.nearest if axis == apart and how.order_z == 0 else Taps.linear)(a, b)
+        for axis, (a, b) in enumerate(zip(old, shape, strict=True))
+    ]
+    return stream_labels(slabs, Lattice(*taps), rounded=True)
 
 
 def keep_largest(labels: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -145,30 +135,22 @@ def keep_largest(labels: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return out
 
 
-def _running(score: Callable[[int], Tensor], classes: int) -> Tensor:
-    """Arg-max over classes of which one at a time is held; uint8."""
-    best = score(0).clone()
-    labels = torch.zeros(best.shape, dtype=torch.uint8, device=best.device)
-    for c in range(1, classes):
-        candidate = score(c)
-        labels[candidate > best] = c
-        torch.maximum(best, candidate, out=best)
-    return labels
+def _spline_labels(
+    slabs: Iterable[Tensor],
+    planes: int,
+    shape: Sequence[int],
+    spacing: Sequence[float],
+    new_spacing: Sequence[float],
+    how: Resampling,
+) -> NDArray[np.uint8]:
+    """Plans with other splines than nnU-Net's usual ones: class by class over the whole volume."""
+    logits = join_slabs(slabs, planes).cpu()
 
+    def score(c: int) -> Tensor:
+        scores = resample_image(logits[c].float().numpy(), shape, spacing, new_spacing, how)
+        return torch.from_numpy(scores).to(logits.dtype).float()
 
-def _taps(old: int, new: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Linear interpolation along an axis: the lower and upper old index and the upper's share."""
-    centre = ((torch.arange(new, dtype=torch.float64) + 0.5) * (old / new) - 0.5).clamp(0, old - 1)
-    lower = centre.floor().long()
-    upper = (lower + 1).clamp(max=old - 1)
-    return lower, upper, (centre - lower).float()
-
-
-def _resample_planes(planes: Tensor, size: tuple[int, int]) -> Tensor:
-    """Bilinear in-plane resampling of (n, y, x)."""
-    if tuple(planes.shape[1:]) == size:
-        return planes
-    return functional.interpolate(planes[:, None], size, mode="bilinear", align_corners=False)[:, 0]
+    return _to_numpy(running_argmax(score, len(logits)))
 
 
 def _to_numpy(labels: Tensor) -> NDArray[np.uint8]:

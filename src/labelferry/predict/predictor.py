@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -14,18 +15,23 @@ from labelferry.anatomy.prepare import Prepared, prepare
 from labelferry.cases import Modality
 from labelferry.errors import UserError
 from labelferry.organs import OrganSet
-from labelferry.predict.config import Export, PredictConfig
-from labelferry.predict.export import argmax_labels, export_labels, keep_largest, threshold_labels
+from labelferry.predict.config import EngineName, Export, PredictConfig
+from labelferry.predict.engines import open_engine
+from labelferry.predict.export import (
+    argmax_labels,
+    export_slabs,
+    join_labels,
+    keep_largest,
+    threshold_labels,
+)
 from labelferry.predict.inputs import ImageLike, as_volume
-from labelferry.predict.window import sliding_window
+from labelferry.predict.window import background, join_slabs, place_slabs, scan
 from labelferry.segment.bundle import Bundle, open_network, read_bundle
 from labelferry.segment.preprocess import add_context, preprocess
 from labelferry.volume import Grid, Segmentation, reorient, uncrop
 
 _MODELS_OF_A_RUN = ("model", "distil/model", "refine/model", "teach/model")
 """Where a run or a stage keeps its model, the best first."""
-_CERTAIN = 10.0
-"""Logit of background, and minus that of each organ, where there is no image."""
 
 
 class Model:
@@ -35,9 +41,15 @@ class Model:
         self, bundle: Bundle, network: nn.Module, device: torch.device, config: PredictConfig
     ) -> None:
         self.bundle = bundle
-        self.network = network.to(device).eval()
         self.device = device
         self.config = config
+        self.engine = open_engine(
+            network,
+            device,
+            config,
+            channels=bundle.network.channels_in(bundle.channels),
+            patch=bundle.patch,
+        )
 
     @property
     def organs(self) -> OrganSet:
@@ -61,31 +73,32 @@ class Model:
 
     def logits(self, prepared: Prepared) -> Tensor:
         """Scores (classes, z, y, x) on the working grid; on the model's device where they fit."""
+        return join_slabs(self._slabs(prepared), prepared.image.grid.shape[2])
+
+    def _slabs(self, prepared: Prepared) -> Iterator[Tensor]:
+        """The same in slabs of planes, each overwritten when the next one is asked for."""
         channels = _channels(prepared, self.bundle.space)
         shape = channels.shape[1:]
         if not channels.any():
-            return self._background(shape, torch.device("cpu"), torch.float32)
+            return iter([background(self.bundle.classes, shape)])
         data, box = preprocess(channels, self.bundle.plans)
         data = add_context(data, self.bundle.network.context)
-        scores = sliding_window(
+        body = prepared.body.array.transpose(2, 1, 0)[tuple(slice(*part) for part in box)]
+        slabs = scan(
             torch.from_numpy(data),
-            self.network,
+            self.engine,
             patch=self.bundle.patch,
             classes=self.bundle.classes,
             config=self.config,
             device=self.device,
+            body=torch.from_numpy(np.ascontiguousarray(body)) if self.config.skip_empty else None,
         )
-        if tuple(scores.shape[1:]) == tuple(shape):
-            return scores
-        whole = self._background(shape, scores.device, scores.dtype)
-        whole[(slice(None), *(slice(low, high) for low, high in box))] = scores
-        return whole
+        return place_slabs(slabs, box, shape)
 
     def working_labels(self, prepared: Prepared) -> Segmentation:
         """Organ ids on the working grid (x, y, z): pseudo-labels."""
-        logits = self.logits(prepared)
         chosen = threshold_labels if self.config.export == "paper" else argmax_labels
-        labels = _xyz(chosen(logits).cpu().numpy())
+        labels = _xyz(join_labels(self._slabs(prepared), chosen).cpu().numpy())
         return Segmentation(self._tidy(labels), prepared.image.grid)
 
     def working_probabilities(self, prepared: Prepared) -> NDArray[np.float16]:
@@ -96,8 +109,9 @@ class Model:
 
     def _on_grid(self, prepared: Prepared, grid: Grid) -> Segmentation:
         part = prepared.canonical.cropped(prepared.box)
-        labels = export_labels(
-            self.logits(prepared),
+        labels = export_slabs(
+            self._slabs(prepared),
+            prepared.image.grid.shape[::-1],
             part.shape[::-1],
             self.config.export,
             spacing=self.bundle.anatomy.spacing[::-1],
@@ -109,13 +123,6 @@ class Model:
     def _tidy(self, labels: NDArray[np.uint8]) -> NDArray[np.uint8]:
         return keep_largest(labels) if self.config.largest_component else labels
 
-    def _background(
-        self, shape: tuple[int, ...], device: torch.device, dtype: torch.dtype
-    ) -> Tensor:
-        logits = torch.full((self.bundle.classes, *shape), -_CERTAIN, dtype=dtype, device=device)
-        logits[0] = _CERTAIN
-        return logits
-
 
 def load_model(
     path: Path | str,
@@ -123,19 +130,21 @@ def load_model(
     device: str = "auto",
     config: PredictConfig | None = None,
     export: Export | None = None,
+    engine: EngineName | None = None,
 ) -> Model:
     """Load a model from a bundle folder, a bundle ``.zip``, or the folder of a run or a stage.
 
     ``device``: ``auto`` (CUDA where there is one), ``cpu``, ``cuda`` or ``cuda:N``. Without
-    ``config`` the model is applied as in the run that made it; ``export`` changes that alone.
-    Raises ``UserError`` where there is no model (yet), or one that is damaged or not to be trusted.
+    ``config`` the model is applied as in the run that made it; ``export`` and ``engine`` change
+    that alone. Raises ``UserError`` where there is no model (yet), one that is damaged or not to be
+    trusted, or an engine that is not there.
     """
     place = find_bundle(Path(path))
     bundle, weights = read_bundle(place)
     network = open_network(bundle, weights)
     chosen = config or inference_of(bundle, place)
-    if export is not None:
-        chosen = chosen.model_copy(update={"export": export})
+    changed = {"export": export, "engine": engine}
+    chosen = chosen.model_copy(update={k: v for k, v in changed.items() if v is not None})
     return Model(bundle, network, choose_device(device), chosen)
 
 

@@ -1,136 +1,164 @@
-"""A network over a whole volume, window by window, as nnU-Net lays and weighs them."""
+"""A network over a whole volume, window by window, as nnU-Net lays and weighs them.
+
+Windows come from the lowest planes to the highest. A plane that no further window reaches is handed
+on at once, so that the scores of all classes are held for a window's height and never for a volume.
+"""
 
 from __future__ import annotations
 
 import itertools
-import logging
-from collections.abc import Iterator, Sequence
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
+import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 
 from labelferry.errors import UserError
 from labelferry.predict.config import PredictConfig
-from labelferry.translate.precision import autocast
+from labelferry.predict.sums import CERTAIN, Sums, Weighing
 
 Window = tuple[slice, slice, slice]
-log = logging.getLogger(__name__)
 
 _SLICES_PER_WINDOW = 8
-_WEIGHT_AT_CENTRE = 10.0  # keeps the border's weights away from the smallest half-precision number
-_SLOW_PLANE = 2560  # z·y voxels; see _least_batch
+_VOXELS_AT_ONCE = 2**20  # on a CPU more in one call are no faster and need memory
 
 
 def sliding_window(
     data: Tensor,
-    network: nn.Module,
+    engine: Callable[[Tensor], Tensor],
     *,
     patch: Sequence[int],
     classes: int,
     config: PredictConfig,
     device: torch.device,
+    body: Tensor | None = None,
 ) -> Tensor:
-    """Logits (classes, z, y, x) of ``data`` (c, z, y, x), float32 or as ``config.accumulate`` says.
-
-    ``patch`` is (z, y, x) for a 3-D network, (y, x) for a 2-D one, which sees each slice for
-    itself. A volume smaller than the patch is padded with zeros, and the result cropped back. The
-    sum is held on ``device``, or on the CPU where it does not fit there. Raises ``UserError`` when
-    a score is not finite.
-    """
-    padded, inside = _pad(data, patch)
-    try:
-        total = _accumulate(padded, network, patch, classes, config, device, device)
-    except torch.cuda.OutOfMemoryError:
-        log.warning("the scores do not fit the memory of %s; they are summed on the CPU", device)
-        torch.cuda.empty_cache()
-        total = _accumulate(padded, network, patch, classes, config, device, torch.device("cpu"))
-    if not bool(torch.isfinite(total).all()):
-        raise UserError(
-            "the network's scores are not finite numbers",
-            seen=f"amp = {config.amp}, accumulate = {config.accumulate}",
-            fix="use predict.amp = 'fp32' and predict.accumulate = 'fp32'",
-        )
-    return total[(slice(None), *inside)]
-
-
-def windows(shape: Sequence[int], patch: Sequence[int], step: float) -> list[Window]:
-    """Where the windows lie in (z, y, x), as nnU-Net lays them; one slice thick for a 2-D patch."""
-    from nnunetv2.inference.sliding_window_prediction import compute_steps_for_sliding_window
-
-    dimensions = len(patch)
-    starts = compute_steps_for_sliding_window(
-        tuple(shape[-dimensions:]), tuple(patch), tile_step_size=step
+    """Logits (classes, z, y, x) of ``data`` (c, z, y, x): the slabs of :func:`scan` in one."""
+    slabs = scan(
+        data, engine, patch=patch, classes=classes, config=config, device=device, body=body
     )
-    if dimensions == 2:
-        starts = [list(range(shape[0])), *starts]
-    sizes = (1, *patch)[-3:]
-    return [
-        (
-            slice(z, z + sizes[0]),
-            slice(y, y + sizes[1]),
-            slice(x, x + sizes[2]),
-        )
-        for z, y, x in itertools.product(*starts)
-    ]
+    return join_slabs(slabs, data.shape[1])
 
 
-def window_weight(patch: Sequence[int], gaussian: bool, least: float = 0.0) -> Tensor:
-    """How much each voxel of a window counts: nnU-Net's Gaussian (sigma 1/8 patch), or ones.
-
-    Float32, shaped as ``patch``; always positive, and nowhere below ``least``.
-    """
-    if not gaussian:
-        return torch.ones(tuple(patch))
-    from nnunetv2.inference.sliding_window_prediction import compute_gaussian
-
-    weight = compute_gaussian(
-        tuple(patch),
-        sigma_scale=1 / 8,
-        value_scaling_factor=_WEIGHT_AT_CENTRE,
-        dtype=torch.float32,
-        device=torch.device("cpu"),
-    )
-    assert isinstance(weight, Tensor)
-    return weight.clamp(min=least)
-
-
-@torch.inference_mode()
-def _accumulate(
+def scan(
     data: Tensor,
-    network: nn.Module,
+    engine: Callable[[Tensor], Tensor],
+    *,
     patch: Sequence[int],
     classes: int,
     config: PredictConfig,
     device: torch.device,
-    where: torch.device,
-) -> Tensor:
-    flat = len(patch) == 2
-    dtype = torch.float16 if config.accumulate == "fp16" else torch.float32
-    shape = data.shape[1:]
-    # half precision would lose the corners' weights, and with them voxels that one window covers
-    least = float(torch.finfo(dtype).tiny)
-    weight = window_weight(patch, config.gaussian, least).to(where)
-    total = torch.zeros((classes, *shape), dtype=dtype, device=where)
-    weights = torch.zeros(shape, dtype=dtype, device=where)
-    layout = windows(shape, patch, config.step)
-    batch = config.batch * (_SLICES_PER_WINDOW if flat else 1)
-    copies = _least_batch(patch, device)
-    # fixed algorithms: the same image gives the same labels
-    with (
-        autocast(device, config.amp),
-        torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True),
-    ):
-        for group in _groups(layout, batch):
-            stack = torch.stack([data[(slice(None), *window)] for window in group])
-            if len(group) < copies:
-                stack = torch.cat([stack] * copies)
-            logits = network((stack.squeeze(2) if flat else stack).to(device))
-            for window, scores in zip(group, logits, strict=False):
-                part = scores.float().to(where) * weight
-                total[(slice(None), *window)] += part.unsqueeze(1) if flat else part
-                weights[window] += weight
-    return total.div_(weights)
+    body: Tensor | None = None,
+    weighing: Weighing | None = None,
+) -> Iterator[Tensor]:
+    """Logits (classes, n, y, x) of ``data`` (c, z, y, x), in slabs from first plane to last.
+
+    A slab is overwritten when the next one is asked for. ``patch`` is (z, y, x) for a 3-D network,
+    (y, x) for a 2-D one, which sees each slice for itself. A volume smaller than the patch is
+    padded with zeros, and the result cropped back. Windows without any voxel of ``body`` (z, y, x)
+    are left out: where no other window looks there is background; in the body nothing changes.
+    Sums are held on ``device``, or on the CPU where they do not fit there; they are weighed as
+    ``config`` says without ``weighing``. Raises ``UserError`` when a score is not finite.
+    """
+    padded, (planes, rows, columns) = _pad(data, patch)
+    layout = windows(padded.shape[1:], patch, config.step)
+    if body is not None:
+        inside = _pad(body[None], patch)[0][0]
+        layout = [window for window in layout if bool(inside[window].any())]
+    groups = list(_groups(layout, _windows_at_once(patch, config, device)))
+    depth = max((group[-1][0].stop - group[0][0].start for group in groups), default=1)
+    sums = Sums.on(device, classes, depth, padded.shape[2:], weighing or Weighing.of(patch, config))
+
+    def finished(stop: int) -> Iterator[Tensor]:
+        for start, scores in sums.release(stop):
+            first, last = max(start, planes.start), min(start + scores.shape[1], planes.stop)
+            if first < last:
+                part = scores[:, first - start : last - start, rows, columns]
+                _check_finite(part, config)
+                yield part
+
+    for group in groups:
+        yield from finished(group[0][0].start)
+        stack = torch.stack([padded[(slice(None), *window)] for window in group])
+        with torch.inference_mode():
+            logits = engine(stack.squeeze(2) if len(patch) == 2 else stack)
+            for window, scores in zip(group, logits, strict=True):
+                sums.add(window, scores if scores.ndim == 4 else scores.unsqueeze(1))
+    yield from finished(padded.shape[1])
+
+
+def join_slabs(slabs: Iterable[Tensor], planes: int) -> Tensor:
+    """The volume (classes, planes, y, x) that slabs make up."""
+    whole: Tensor | None = None
+    start = 0
+    for slab in slabs:
+        if whole is None:
+            whole = slab.new_empty((len(slab), planes, *slab.shape[2:]))
+        whole[:, start : start + slab.shape[1]] = slab
+        start += slab.shape[1]
+    assert whole is not None and start == planes, "slabs that make up the volume"
+    return whole
+
+
+def place_slabs(
+    slabs: Iterable[Tensor], box: Sequence[tuple[int, int]], shape: Sequence[int]
+) -> Iterator[Tensor]:
+    """Slabs of a part, (start, stop) on each axis, as slabs of the whole ``shape`` (z, y, x).
+
+    Outside the part is background.
+    """
+    (first, last), rows, columns = box
+    plane = tuple(shape[1:])
+    below, above = first, shape[0] - last
+    for slab in slabs:
+        if below:
+            yield background(len(slab), (below, *plane), slab)
+            below = 0
+        if tuple(slab.shape[2:]) == plane:
+            yield slab
+            continue
+        whole = background(len(slab), (slab.shape[1], *plane), slab)
+        whole[:, :, slice(*rows), slice(*columns)] = slab
+        yield whole
+    if above:
+        yield background(len(slab), (above, *plane), slab)
+
+
+def background(classes: int, shape: Sequence[int], like: Tensor | None = None) -> Tensor:
+    """Scores (classes, z, y, x) that say background everywhere, of the kind of ``like``."""
+    new = torch.empty(0) if like is None else like
+    scores = new.new_full((classes, *shape), -CERTAIN)
+    scores[0] = CERTAIN
+    return scores
+
+
+def windows(shape: Sequence[int], patch: Sequence[int], step: float) -> list[Window]:
+    """Where the windows lie in (z, y, x), as nnU-Net lays them; one slice thick for a 2-D patch."""
+    sizes = (1, *patch)[-3:]
+    starts = [_starts(n, size, step) for n, size in zip(shape, sizes, strict=True)]
+    if len(patch) == 2:
+        starts[0] = list(range(shape[0]))
+    return [
+        (slice(z, z + sizes[0]), slice(y, y + sizes[1]), slice(x, x + sizes[2]))
+        for z, y, x in itertools.product(*starts)
+    ]
+
+
+def _starts(size: int, window: int, step: float) -> list[int]:
+    """First voxels of the windows along an axis: no further apart than ``step``, up to the end."""
+    count = math.ceil((size - window) / (window * step)) + 1
+    if count == 1:
+        return [0]
+    return [int(np.round((size - window) / (count - 1) * i)) for i in range(count)]
+
+
+def _windows_at_once(patch: Sequence[int], config: PredictConfig, device: torch.device) -> int:
+    batch = config.batch * (_SLICES_PER_WINDOW if len(patch) == 2 else 1)
+    if device.type != "cpu":
+        return batch
+    return max(1, min(batch, _VOXELS_AT_ONCE // math.prod(patch)))
 
 
 def _groups(layout: Sequence[Window], batch: int) -> Iterator[Sequence[Window]]:
@@ -144,11 +172,14 @@ def _groups(layout: Sequence[Window], batch: int) -> Iterator[Sequence[Window]]:
         start = stop
 
 
-def _least_batch(patch: Sequence[int], device: torch.device) -> int:
-    # torch takes a slow path for a single small 3-D window on a CPU, several times slower than the
-    # usual one: there a window is cheaper in the company of its copy
-    small = len(patch) == 3 and patch[0] * patch[1] <= _SLOW_PLANE
-    return 2 if small and device.type == "cpu" else 1
+def _check_finite(scores: Tensor, config: PredictConfig) -> None:
+    low, high = scores.aminmax()
+    if not math.isfinite(float(low)) or not math.isfinite(float(high)):
+        raise UserError(
+            "the network's scores are not finite numbers",
+            seen=f"amp = {config.amp}, accumulate = {config.accumulate}",
+            fix="use predict.amp = 'fp32' and predict.accumulate = 'fp32'",
+        )
 
 
 def _pad(data: Tensor, patch: Sequence[int]) -> tuple[Tensor, Window]:

@@ -1,0 +1,182 @@
+"""What runs a network on windows: torch, or OpenVINO on a CPU."""
+
+from __future__ import annotations
+
+import importlib.util
+import platform
+from collections.abc import Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from labelferry.errors import UserError
+from labelferry.predict.config import PredictConfig
+
+_SLOW_PLANE = 2560  # z·y voxels; see TorchEngine._copies
+
+
+class Engine(Protocol):
+    """A network, ready to be run."""
+
+    @property
+    def name(self) -> str:
+        """What runs it, and in which precision: ``torch bf16``."""
+
+    def __call__(self, windows: Tensor) -> Tensor:
+        """Logits (b, classes, [z,] y, x), float32, of windows (b, c, [z,] y, x) on the CPU.
+
+        The result may be overwritten by the next call.
+        """
+
+
+class TorchEngine:
+    """A network run by torch, on a CPU or a GPU."""
+
+    def __init__(self, network: nn.Module, device: torch.device, amp: str = "auto") -> None:
+        self.network = network.to(device).eval()
+        self.device = device
+        self.bf16 = amp == "bf16" or (amp == "auto" and bf16_pays(device))
+
+    @property
+    def name(self) -> str:
+        """Torch and its precision."""
+        return f"torch {'bf16' if self.bf16 else 'fp32'}"
+
+    @torch.inference_mode()
+    def __call__(self, windows: Tensor) -> Tensor:
+        """See :class:`Engine`; the result lies on the device."""
+        copies = self._copies(windows)
+        # fixed algorithms: the same image gives the same labels
+        with (
+            torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16),
+            torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True),
+        ):
+            logits: Tensor = self.network(torch.cat([windows] * copies).to(self.device))
+        return logits[: len(windows)].float()
+
+    def _copies(self, windows: Tensor) -> int:
+        # torch takes a slow path for a single small 3-D window on a CPU, several times slower than
+        # the usual one: there a window is cheaper in the company of its copy
+        alone = windows.ndim == 5 and len(windows) == 1
+        small = alone and windows.shape[2] * windows.shape[3] <= _SLOW_PLANE
+        return 2 if small and self.device.type == "cpu" else 1
+
+
+class OpenVinoEngine:
+    """A plain U-Net run by OpenVINO on the CPU, with as many threads as torch has."""
+
+    def __init__(
+        self, network: nn.Module, channels: int, patch: Sequence[int], amp: str = "auto"
+    ) -> None:
+        import openvino
+
+        from labelferry.predict.graph import unet_graph
+
+        self.bf16 = amp == "bf16" or (amp == "auto" and bf16_pays(torch.device("cpu")))
+        compiled = openvino.Core().compile_model(
+            unet_graph(network, channels, patch),
+            "CPU",
+            {
+                "INFERENCE_PRECISION_HINT": "bf16" if self.bf16 else "f32",
+                "INFERENCE_NUM_THREADS": torch.get_num_threads(),
+                "PERFORMANCE_HINT": "LATENCY",
+                "ENABLE_CPU_PINNING": False,  # two processes would be pinned to the same cores
+            },
+        )
+        self._request = compiled.create_infer_request()
+
+    @property
+    def name(self) -> str:
+        """OpenVINO and its precision."""
+        return f"openvino {'bf16' if self.bf16 else 'fp32'}"
+
+    def __call__(self, windows: Tensor) -> Tensor:
+        """See :class:`Engine`."""
+        found = self._request.infer({0: windows.numpy()}, share_inputs=True, share_outputs=True)
+        return torch.from_numpy(found[0])
+
+
+def open_engine(
+    network: nn.Module,
+    device: torch.device,
+    config: PredictConfig,
+    *,
+    channels: int,
+    patch: Sequence[int],
+) -> Engine:
+    """The engine that ``config.engine`` asks for, with the network in it.
+
+    ``auto`` takes OpenVINO on a CPU where it is installed and knows the network: on two CPUs of
+    different makers it ran our networks 1.5 to 3 times as fast as torch. Raises ``UserError`` where
+    OpenVINO is asked for and is not installed, or for another device than the CPU.
+    """
+    if config.engine == "openvino":
+        _check_openvino(device)
+    elif config.engine == "torch" or device.type != "cpu" or not has_openvino():
+        return TorchEngine(network, device, config.amp)
+    try:
+        return OpenVinoEngine(network, channels, patch, config.amp)
+    except NotImplementedError as error:
+        if config.engine == "auto":
+            return TorchEngine(network, device, config.amp)
+        raise UserError(
+            "OpenVINO runs the plain U-Net alone here",
+            seen=error,
+            fix="use --engine torch",
+        ) from error
+
+
+@cache
+def has_openvino() -> bool:
+    """Whether OpenVINO is installed; it is not loaded for that."""
+    return importlib.util.find_spec("openvino") is not None
+
+
+def bf16_pays(device: torch.device) -> bool:
+    """Whether convolutions are faster in bfloat16 than in single precision; by kind, not by clock.
+
+    A GPU that has it; a CPU with matrix registers (AMX), or one of AMD that has the instructions
+    (twice as fast). Intel's without AMX have the same instructions and are slower by them.
+    """
+    if device.type == "cuda":
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    if device.type != "cpu":
+        return False
+    return _cpu_has("_is_amx_tile_supported") or (
+        _cpu_has("_is_avx512_bf16_supported") and "AuthenticAMD" in _cpu_maker()
+    )
+
+
+def _cpu_has(question: str) -> bool:
+    # torch has no public question for it
+    ask: Any = getattr(torch.cpu, question, None)
+    return bool(ask and ask())
+
+
+@cache
+def _cpu_maker() -> str:
+    try:
+        text = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return platform.processor()  # Windows: "AMD64 Family …, AuthenticAMD"
+    lines = (line.partition(":")[2].strip() for line in text.splitlines() if "vendor_id" in line)
+    return next(lines, "")
+
+
+def _check_openvino(device: torch.device) -> None:
+    if device.type != "cpu":
+        raise UserError(
+            "OpenVINO runs on the CPU alone here",
+            seen=f"device {device}",
+            fix="use --engine torch, or --device cpu",
+        )
+    if not has_openvino():
+        raise UserError(
+            "OpenVINO is not installed",
+            seen="engine openvino",
+            allowed="auto, torch",
+            fix="pip install 'labelferry[openvino]', or use --engine torch",
+        )
