@@ -11,6 +11,7 @@ from labelferry.cli import run as command
 from labelferry.errors import UserError
 from labelferry.io.nifti import write_volume
 from labelferry.organs import FLARE
+from labelferry.predict.config import PredictConfig
 from labelferry.predict.foreign import ForeignModel, load_foreign, load_labeller
 from labelferry.predict.predictor import load_model
 from labelferry.segment.config import NetworkConfig
@@ -64,6 +65,41 @@ def test_labels_are_nnunets_own(foreign, scan, tmp_path, reader):
     assert len(np.unique(expected)) >= 3, "random weights that say something"
     assert np.mean(labels.array == expected) >= 0.999
     assert labels.grid.matches(turned.grid)
+
+
+CONFIGURATION = "configurations.3d_fullres"
+
+
+@pytest.mark.parametrize(
+    "plans",
+    [
+        {"transpose_forward": [2, 0, 1], "transpose_backward": [1, 2, 0]},
+        {
+            f"{CONFIGURATION}.normalization_schemes": ["CTNormalization"],
+            "foreground_intensity_properties_per_channel": {
+                "0": {"mean": 150.0, "std": 80.0, "percentile_00_5": 20.0, "percentile_99_5": 300.0}
+            },
+        },
+        {f"{CONFIGURATION}.use_mask_for_norm": [True]},
+        {f"{CONFIGURATION}.normalization_schemes": ["RescaleTo01Normalization"]},
+        # z apart, by nearest neighbours
+        {f"{CONFIGURATION}.spacing": [4.0, 1.2, 1.2]},
+        {
+            f"{CONFIGURATION}.resampling_fn_probabilities_kwargs": {
+                "is_seg": False, "order": 3, "order_z": 1, "force_separate_z": True
+            }
+        },
+    ],
+)  # fmt: skip
+def test_labels_are_nnunets_own_whatever_the_plans_say(foreign, scan, tmp_path, plans):
+    image = np.where(scan.array > 20, scan.array, 0)  # something to crop
+    path = tmp_path / "case_0000.nii.gz"
+    write_volume(path, Volume(image, scan.grid))
+    folder = foreign(folds=1, plans=plans)
+    labels = load_foreign(folder, config=PredictConfig(engine="torch")).predict(path)
+    expected = theirs(folder, path, tmp_path / "theirs.nii.gz")
+    assert len(np.unique(expected)) >= 3, "random weights that say something"
+    assert np.mean(labels.array == expected) >= 0.9999
 
 
 def test_the_command_line_takes_such_a_folder(foreign, scan, tmp_path):

@@ -8,7 +8,7 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from labelferry.errors import EXIT_DONE, EXIT_INPUT, EXIT_PARTIAL
-from labelferry.predict.config import Export, LabelFormat
+from labelferry.predict.config import Amp, EngineName, Export, LabelFormat
 
 
 def predict(
@@ -22,6 +22,8 @@ def predict(
         "nifti",
     ),
     key: Path | None = None,
+    engine: EngineName | None = None,
+    amp: Amp | None = None,
 ) -> int:
     """Label images with a model.
 
@@ -46,6 +48,11 @@ def predict(
         bears the patient's identity, as its series does.
     key
         Write whose images the pseudonyms are into this CSV file, for DICOM.
+    engine
+        What runs the network: auto (OpenVINO on a CPU where it is installed, else torch), torch,
+        or openvino.
+    amp
+        Precision of the network: auto, bf16, fp16 or fp32.
     """
     from labelferry.cli.console import TerminalEvents, console, error_console
     from labelferry.cli.evaluate import refuse_folders
@@ -78,7 +85,7 @@ def predict(
     places = output_paths(inputs.cases, output)
     from labelferry.predict.foreign import load_labeller
 
-    loaded = load_labeller(model, device=device, export=export)
+    loaded = load_labeller(model, device=device, export=export, engine=engine, amp=amp)
     with TerminalEvents() as events:
         for note in inputs.notes:
             tell(events, note)

@@ -7,6 +7,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 Export = Literal["fast", "exact", "paper"]
+Amp = Literal["auto", "bf16", "fp16", "fp32"]
 EngineName = Literal["auto", "torch", "openvino"]
 Format = Literal["bundle", "nnunet"]
 """What a model can be given away as: one file of ours, or a model folder of nnU-Net."""
@@ -28,8 +29,9 @@ class PredictConfig(BaseModel):
     large windows go one by one: together they would only need more memory."""
     engine: EngineName = "auto"
     """What runs the network. ``auto``: OpenVINO on a CPU where it is installed, else torch."""
-    amp: Literal["auto", "bf16", "fp32"] = "auto"
-    """Precision of the network: bfloat16 where the device gains by it, or always single."""
+    amp: Amp = "auto"
+    """Precision of the network: bfloat16 where the device gains by it, else single. A model of
+    nnU-Net has nnU-Net's own: single on a CPU, half (``fp16``) on a GPU."""
     skip_empty: bool = True
     """Leave out windows without any of the body; the labels within the body are the same."""
     accumulate: Literal["fp32", "fp16"] = "fp32"

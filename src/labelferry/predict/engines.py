@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from labelferry.errors import UserError
-from labelferry.predict.config import PredictConfig
+from labelferry.predict.config import Amp, PredictConfig
 
 _SLOW_PLANE = 2560  # z·y voxels; see TorchEngine._copies
 
@@ -35,15 +35,15 @@ class Engine(Protocol):
 class TorchEngine:
     """A network run by torch, on a CPU or a GPU."""
 
-    def __init__(self, network: nn.Module, device: torch.device, amp: str = "auto") -> None:
+    def __init__(self, network: nn.Module, device: torch.device, amp: Amp = "auto") -> None:
         self.network = network.to(device).eval()
         self.device = device
-        self.bf16 = amp == "bf16" or (amp == "auto" and bf16_pays(device))
+        self.precision = precision_on(device, amp)
 
     @property
     def name(self) -> str:
         """Torch and its precision."""
-        return f"torch {'bf16' if self.bf16 else 'fp32'}"
+        return f"torch {self.precision}"
 
     @torch.inference_mode()
     def __call__(self, windows: Tensor) -> Tensor:
@@ -51,11 +51,15 @@ class TorchEngine:
         copies = self._copies(windows)
         # fixed algorithms: the same image gives the same labels
         with (
-            torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16),
+            torch.autocast(self.device.type, self._dtype, enabled=self._dtype is not None),
             torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True),
         ):
             logits: Tensor = self.network(torch.cat([windows] * copies).to(self.device))
         return logits[: len(windows)].float()
+
+    @property
+    def _dtype(self) -> torch.dtype | None:
+        return {"bf16": torch.bfloat16, "fp16": torch.float16}.get(self.precision)
 
     def _copies(self, windows: Tensor) -> int:
         # torch takes a slow path for a single small 3-D window on a CPU, several times slower than
@@ -69,18 +73,20 @@ class OpenVinoEngine:
     """A plain U-Net run by OpenVINO on the CPU, with as many threads as torch has."""
 
     def __init__(
-        self, network: nn.Module, channels: int, patch: Sequence[int], amp: str = "auto"
+        self, network: nn.Module, channels: int, patch: Sequence[int], amp: Amp = "auto"
     ) -> None:
         import openvino
 
         from labelferry.predict.graph import unet_graph
 
-        self.bf16 = amp == "bf16" or (amp == "auto" and bf16_pays(torch.device("cpu")))
+        self.precision = precision_on(torch.device("cpu"), amp)
         compiled = openvino.Core().compile_model(
             unet_graph(network, channels, patch),
             "CPU",
             {
-                "INFERENCE_PRECISION_HINT": "bf16" if self.bf16 else "f32",
+                "INFERENCE_PRECISION_HINT": {"bf16": "bf16", "fp16": "f16"}.get(
+                    self.precision, "f32"
+                ),
                 "INFERENCE_NUM_THREADS": torch.get_num_threads(),
                 "PERFORMANCE_HINT": "LATENCY",
                 "ENABLE_CPU_PINNING": False,  # two processes would be pinned to the same cores
@@ -91,7 +97,7 @@ class OpenVinoEngine:
     @property
     def name(self) -> str:
         """OpenVINO and its precision."""
-        return f"openvino {'bf16' if self.bf16 else 'fp32'}"
+        return f"openvino {self.precision}"
 
     def __call__(self, windows: Tensor) -> Tensor:
         """See :class:`Engine`."""
@@ -127,6 +133,13 @@ def open_engine(
             seen=error,
             fix="use --engine torch",
         ) from error
+
+
+def precision_on(device: torch.device, amp: Amp) -> Amp:
+    """``amp``, or what ``auto`` means on a device."""
+    if amp != "auto":
+        return amp
+    return "bf16" if bf16_pays(device) else "fp32"
 
 
 @cache

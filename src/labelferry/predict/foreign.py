@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from functools import reduce
 from pathlib import Path
 from typing import Protocol
 
 import numpy as np
+import torch
+from torch import Tensor
 
 from labelferry.anatomy.intensity import check_contrast
 from labelferry.cases import Modality
 from labelferry.io.numbering import numbering_of
 from labelferry.organs import LabelScheme, OrganSet
-from labelferry.predict.config import Export, PredictConfig
+from labelferry.predict.config import Amp, EngineName, Export, PredictConfig
+from labelferry.predict.engines import open_engine
+from labelferry.predict.export import exact_labels
 from labelferry.predict.inputs import ImageLike, as_volume
 from labelferry.predict.predictor import choose_device, load_model
-from labelferry.segment.foreign import Foreign, ForeignNetwork, is_foreign, read_foreign
+from labelferry.predict.sums import Weighing
+from labelferry.predict.window import scan
+from labelferry.segment.foreign import Foreign, build_networks, is_foreign, read_foreign
 from labelferry.volume import Segmentation, canonical, reorient
 
 
@@ -36,8 +44,15 @@ class Labeller(Protocol):
 class ForeignModel:
     """A model folder of nnU-Net, applied to whole images as nnU-Net applies it."""
 
-    def __init__(self, foreign: Foreign, network: ForeignNetwork) -> None:
-        self.foreign, self.network = foreign, network
+    def __init__(self, foreign: Foreign, device: torch.device, config: PredictConfig) -> None:
+        self.foreign, self.device = foreign, device
+        # in the precision of nnU-Net itself, unless another one is asked for
+        own = "fp16" if device.type == "cuda" else "fp32"
+        self.config = config.model_copy(update={"amp": own}) if config.amp == "auto" else config
+        self.engines = [
+            open_engine(network, device, self.config, channels=1, patch=foreign.recipe.patch)
+            for network in build_networks(foreign)
+        ]
 
     @property
     def organs(self) -> OrganSet:
@@ -63,22 +78,60 @@ class ForeignModel:
         check_contrast(volume.array, self.modality, case)
         seen = canonical(volume) if self.foreign.reorients else volume
         array = np.ascontiguousarray(seen.array.transpose(2, 1, 0), np.float32)
-        labels = self.network.label(array, seen.grid.spacing[::-1])
-        found = Segmentation(np.ascontiguousarray(labels.transpose(2, 1, 0)), seen.grid)
-        return reorient(found, volume.grid)
+        ready = self.foreign.recipe.prepare(array, seen.grid.spacing[::-1])
+        labels = exact_labels(
+            self._slabs(torch.from_numpy(ready.data)),
+            ready.data.shape[1:],
+            ready.shape,
+            ready.spacing,
+            ready.old_spacing,
+            self.foreign.recipe.scores,
+        )
+        found = ready.restore(labels).transpose(2, 1, 0)
+        return reorient(Segmentation(np.ascontiguousarray(found), seen.grid), volume.grid)
+
+    def _slabs(self, data: Tensor) -> Iterator[Tensor]:
+        """Scores in half precision, the mean over the folds, summed bit by bit as nnU-Net does."""
+        recipe = self.foreign.recipe
+        folds = [
+            scan(
+                data,
+                engine,
+                patch=recipe.patch,
+                classes=len(self.foreign.organs) + 1,
+                config=self.config,
+                device=self.device,
+                weighing=Weighing.of_nnunet(recipe.patch),
+            )
+            for engine in self.engines
+        ]
+        if len(folds) == 1:
+            return folds[0]
+        # the folds go on side by side: no more than a slab of each is held
+        sides = zip(*folds, strict=True)
+        return (reduce(torch.add, slabs).div_(len(slabs)) for slabs in sides)
 
 
 def load_foreign(
     folder: Path, *, device: str = "auto", config: PredictConfig | None = None
 ) -> ForeignModel:
-    """Open a model folder of nnU-Net; see :func:`labelferry.segment.foreign.read_foreign`."""
-    foreign = read_foreign(folder)
-    step = (config or PredictConfig()).step
-    return ForeignModel(foreign, ForeignNetwork(foreign, choose_device(device), step=step))
+    """Open a model folder of nnU-Net; see :func:`labelferry.segment.foreign.read_foreign`.
+
+    Of ``config`` count the step, the batch, the engine and the precision.
+    """
+    return ForeignModel(read_foreign(folder), choose_device(device), config or PredictConfig())
 
 
-def load_labeller(path: Path, *, device: str = "auto", export: Export | None = None) -> Labeller:
+def load_labeller(
+    path: Path,
+    *,
+    device: str = "auto",
+    export: Export | None = None,
+    engine: EngineName | None = None,
+    amp: Amp | None = None,
+) -> Labeller:
     """The model at ``path``, whoever trained it; ``export`` is for models of ours."""
     if path.is_dir() and not (path / "bundle.json").exists() and is_foreign(path):
-        return load_foreign(path, device=device)
-    return load_model(path, device=device, export=export)
+        config = PredictConfig(engine=engine or "auto", amp=amp or "auto")
+        return load_foreign(path, device=device, config=config)
+    return load_model(path, device=device, export=export, engine=engine, amp=amp)

@@ -15,7 +15,7 @@ from labelferry.anatomy.prepare import Prepared, prepare
 from labelferry.cases import Modality
 from labelferry.errors import UserError
 from labelferry.organs import OrganSet
-from labelferry.predict.config import EngineName, Export, PredictConfig
+from labelferry.predict.config import Amp, EngineName, Export, PredictConfig
 from labelferry.predict.engines import open_engine
 from labelferry.predict.export import (
     argmax_labels,
@@ -131,19 +131,20 @@ def load_model(
     config: PredictConfig | None = None,
     export: Export | None = None,
     engine: EngineName | None = None,
+    amp: Amp | None = None,
 ) -> Model:
     """Load a model from a bundle folder, a bundle ``.zip``, or the folder of a run or a stage.
 
     ``device``: ``auto`` (CUDA where there is one), ``cpu``, ``cuda`` or ``cuda:N``. Without
-    ``config`` the model is applied as in the run that made it; ``export`` and ``engine`` change
-    that alone. Raises ``UserError`` where there is no model (yet), one that is damaged or not to be
-    trusted, or an engine that is not there.
+    ``config`` the model is applied as in the run that made it; ``export``, ``engine`` and ``amp``
+    change that alone. Raises ``UserError`` where there is no model (yet), one that is damaged or
+    not to be trusted, or an engine that is not there.
     """
     place = find_bundle(Path(path))
     bundle, weights = read_bundle(place)
     network = open_network(bundle, weights)
     chosen = config or inference_of(bundle, place)
-    changed = {"export": export, "engine": engine}
+    changed = {"export": export, "engine": engine, "amp": amp}
     chosen = chosen.model_copy(update={k: v for k, v in changed.items() if v is not None})
     return Model(bundle, network, choose_device(device), chosen)
 

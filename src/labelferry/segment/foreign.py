@@ -1,4 +1,4 @@
-"""Models that nnU-Net trained: their folders read with distrust, their networks run by nnU-Net.
+"""Models that nnU-Net trained: their folders, read with distrust.
 
 A checkpoint of nnU-Net is a pickle. It is opened by torch's reader of weights, which makes tensors,
 numbers and text and nothing else. nnU-Net looks classes up by the names in ``plans.json``: only
@@ -8,14 +8,13 @@ the names below may stand there.
 from __future__ import annotations
 
 import pickle
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from torch import Tensor, nn
 
@@ -23,10 +22,12 @@ from labelferry.cases import Modality
 from labelferry.errors import UserError
 from labelferry.files import hash_file, hash_value, read_json
 from labelferry.organs import Organ, OrganSet
+from labelferry.segment.recipe import Recipe, recipe_of
 
 _CHECKPOINT = "checkpoint_final.pth"
 _NOT_ORGANS = ("background", "ignore")
 _RESAMPLING = Literal["resample_data_or_seg_to_shape"]
+_Axes = Annotated[list[Annotated[int, Field(ge=0, le=2)]], Field(min_length=3, max_length=3)]
 _Sizes = list[Annotated[int, Field(ge=1, le=4096)]]
 
 
@@ -62,6 +63,18 @@ class _Architecture(BaseModel):
     )
 
 
+class _Keywords(BaseModel):
+    """What ``resample_data_or_seg_to_shape`` is called with."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    is_seg: bool = False
+    order: int = Field(3, ge=0, le=5)
+    order_z: int = Field(0, ge=0, le=5)
+    force_separate_z: bool | None = False
+    separate_z_anisotropy_threshold: float = Field(3.0, gt=0)
+
+
 class _Configuration(BaseModel):
     """What must stand in a configuration of ``plans.json``; other entries are not used."""
 
@@ -73,10 +86,12 @@ class _Configuration(BaseModel):
             "CTNormalization", "ZScoreNormalization", "NoNormalization", "RescaleTo01Normalization"
         ]
     ] = Field(min_length=1, max_length=1)
-    use_mask_for_norm: list[bool]
+    use_mask_for_norm: list[bool] = Field(min_length=1, max_length=1)
     resampling_fn_data: _RESAMPLING
     resampling_fn_seg: _RESAMPLING
     resampling_fn_probabilities: _RESAMPLING
+    resampling_fn_data_kwargs: _Keywords
+    resampling_fn_probabilities_kwargs: _Keywords
     architecture: _Architecture
     previous_stage: None = None
 
@@ -84,8 +99,8 @@ class _Configuration(BaseModel):
 class _Plans(BaseModel):
     image_reader_writer: Literal["SimpleITKIO", "NibabelIO", "NibabelIOWithReorient"]
     label_manager: Literal["LabelManager"] = "LabelManager"
-    transpose_forward: list[int]
-    transpose_backward: list[int]
+    transpose_forward: _Axes
+    transpose_backward: _Axes
 
 
 @dataclass(frozen=True, eq=False)
@@ -97,10 +112,10 @@ class Foreign:
     modality: Modality
     reorients: bool
     """Whether it sees images with canonical axes, or with those of the file."""
-    plans: dict[str, Any]
-    dataset: dict[str, Any]
-    configuration: str
-    trainer: str
+    recipe: Recipe
+    """How an image comes to the network, and labels back."""
+    architecture: dict[str, Any]
+    """The ``architecture`` of its plans."""
     folds: tuple[dict[str, Tensor], ...]
     """The weights of each fold; their scores are averaged."""
 
@@ -130,7 +145,7 @@ def read_foreign(folder: Path) -> Foreign:
     if len(names) > 1:
         raise UserError("the folds are of several configurations", path=folder, seen=names)
     (name,) = names
-    checked, configuration = _check_plans(plans, name, folder)
+    checked, resolved = _check_plans(plans, name, folder)
     channels = dataset.get("channel_names", dataset.get("modality"))
     if not isinstance(channels, dict) or len(channels) != 1:
         raise UserError(
@@ -139,54 +154,35 @@ def read_foreign(folder: Path) -> Foreign:
             seen=channels,
             allowed="one channel",
         )
-    scheme = configuration.normalization_schemes[0]
+    scheme = resolved["normalization_schemes"][0]
     return Foreign(
         organs=_organs(dataset, folder),
         modality="CT" if scheme == "CTNormalization" else "MR",
         reorients=checked.image_reader_writer == "NibabelIOWithReorient",
-        plans=plans,
-        dataset=dataset,
-        configuration=name,
-        trainer=str(saved[0]["trainer_name"]),
+        recipe=recipe_of(plans, resolved),
+        architecture=resolved["architecture"],
         folds=tuple(one["network_weights"] for one in saved),
     )
 
 
-class ForeignNetwork:
-    """The networks of a model folder, run by nnU-Net's own predictor; no mirroring (Table 4)."""
+def build_networks(foreign: Foreign) -> list[nn.Module]:
+    """The network of each fold with its weights, on the CPU.
 
-    def __init__(self, foreign: Foreign, device: torch.device, *, step: float = 0.5) -> None:
-        from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
-        from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
-
-        plans = PlansManager(foreign.plans)
-        configuration = plans.get_configuration(foreign.configuration)
-        network = _build(configuration.configuration["architecture"], foreign)
-        benchmark = torch.backends.cudnn.benchmark
-        self._predictor = nnUNetPredictor(
-            tile_step_size=step,
-            use_mirroring=False,
-            perform_everything_on_device=device.type == "cuda",
-            device=device,
-            allow_tqdm=False,
-        )
-        torch.backends.cudnn.benchmark = benchmark  # the same image gives the same labels
-        self._predictor.manual_initialization(
-            network.to(device),
-            plans,
-            configuration,
-            list(foreign.folds),
-            foreign.dataset,
-            foreign.trainer,
-            None,
-        )
-
-    def label(self, image: NDArray[np.float32], spacing: Sequence[float]) -> NDArray[np.uint8]:
-        """Label values (z, y, x) of an image (z, y, x) with ``spacing`` in mm, (z, y, x)."""
-        found = self._predictor.predict_single_npy_array(
-            image[None], {"spacing": [float(mm) for mm in spacing]}
-        )
-        return np.asarray(found, np.uint8)
+    Raises ``UserError`` for weights of another network.
+    """
+    networks = []
+    for weights in foreign.folds:
+        network = _build(foreign)
+        try:
+            network.load_state_dict(weights, assign=True)
+        except RuntimeError as error:
+            raise UserError(
+                "the checkpoint's weights are not those of the network in plans.json",
+                seen=str(error).splitlines()[1].strip()[:160],
+                fix="a trainer of nnU-Net with a network of its own is not run here",
+            ) from error
+        networks.append(network.requires_grad_(False).eval())
+    return networks
 
 
 def _check_folder(folder: Path) -> None:
@@ -253,13 +249,13 @@ def _first_sentence(error: Exception) -> str:
     return f"{type(error).__name__}: {lines[0].strip()[:160]}"
 
 
-def _check_plans(plans: dict[str, Any], name: str, folder: Path) -> tuple[_Plans, _Configuration]:
-    from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
-
+def _check_plans(plans: dict[str, Any], name: str, folder: Path) -> tuple[_Plans, dict[str, Any]]:
+    """The plans, and their configuration of this name with all that it inherits."""
     try:
         checked = _Plans.model_validate(plans)
-        configuration = PlansManager(plans).get_configuration(name).configuration
-        return checked, _Configuration.model_validate(configuration)
+        configuration = _resolve(plans, name)
+        _Configuration.model_validate(configuration)
+        return checked, configuration
     except ValidationError as error:
         first = error.errors()[0]
         raise UserError(
@@ -273,6 +269,26 @@ def _check_plans(plans: dict[str, Any], name: str, folder: Path) -> tuple[_Plans
         raise UserError(
             "plans.json holds no plans of nnU-Net", path=folder, seen=_first_sentence(error)
         ) from error
+
+
+def _resolve(plans: dict[str, Any], name: str) -> dict[str, Any]:
+    """A configuration with all that it inherits."""
+    found: dict[str, Any] = {}
+    line = [name]
+    while True:
+        configuration = plans["configurations"][line[-1]]
+        found = {**configuration, **found}
+        if "inherits_from" not in configuration:
+            break
+        line.append(configuration["inherits_from"])
+        if line[-1] in line[:-1]:
+            raise ValueError(f"configurations that inherit in a circle: {line}")
+    if "architecture" in found:
+        return found
+    # plans of the first versions; only nnU-Net knows how they are to be read
+    from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
+
+    return dict(PlansManager(plans).get_configuration(name).configuration)
 
 
 def _organs(dataset: Mapping[str, Any], folder: Path) -> OrganSet:
@@ -291,27 +307,18 @@ def _organs(dataset: Mapping[str, Any], folder: Path) -> OrganSet:
         raise error.at(folder / "dataset.json") from error
 
 
-def _build(architecture: Mapping[str, Any], foreign: Foreign) -> nn.Module:
-    """The network with the weights of the first fold; every fold must fit it."""
+def _build(foreign: Foreign) -> nn.Module:
+    """The network without memory for its weights."""
     from nnunetv2.utilities.get_network_from_plans import get_network_from_plans
 
     with torch.device("meta"):
         network: nn.Module = get_network_from_plans(
-            architecture["network_class_name"],
-            architecture["arch_kwargs"],
-            architecture["_kw_requires_import"],
+            foreign.architecture["network_class_name"],
+            foreign.architecture["arch_kwargs"],
+            foreign.architecture["_kw_requires_import"],
             1,
             len(foreign.organs) + 1,
             allow_init=False,
             deep_supervision=False,
         )
-    try:
-        for weights in reversed(foreign.folds):
-            network.load_state_dict(weights, assign=True)
-    except RuntimeError as error:
-        raise UserError(
-            "the checkpoint's weights are not those of the network in plans.json",
-            seen=str(error).splitlines()[1].strip()[:160],
-            fix="a trainer of nnU-Net with a network of its own is not run here",
-        ) from error
-    return network.requires_grad_(False).eval()
+    return network

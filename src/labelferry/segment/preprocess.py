@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ from scipy import ndimage
 from labelferry.errors import UserError
 
 BoundingBox = tuple[tuple[int, int], tuple[int, int], tuple[int, int]]
+Normalise = Callable[[NDArray[np.float32], NDArray[Any] | None], NDArray[np.float32]]
 _OUTSIDE = -1  # nnU-Net's label of voxels outside the image
 
 
@@ -40,34 +42,55 @@ def _run(
     # the steps of nnU-Net's preprocessor one by one: to load that itself takes longer than a case
     if not channels.any():
         raise UserError("the image is zero everywhere: there is nothing to learn from or to see")
-    filled = ndimage.binary_fill_holes(channels.any(axis=0))
-    (z, y, x) = ((part.start, part.stop) for part in ndimage.find_objects(filled.view(np.uint8))[0])
-    inside = (slice(*z), slice(*y), slice(*x))
-    image = filled[inside]
-    seg = np.zeros(image.shape, np.int16) if labels is None else labels[inside].astype(np.int16)
-    seg[(seg == 0) & ~image] = _OUTSIDE
-    data = channels[(slice(None), *inside)].astype(np.float32)
-    return np.ascontiguousarray(_normalise(data, seg[None], plans)), seg, (z, y, x)
-
-
-def _normalise(
-    data: NDArray[np.float32], seg: NDArray[Any], plans: dict[str, Any]
-) -> NDArray[np.float32]:
-    """Each channel by nnU-Net's own scheme, as its preprocessor does."""
-    from nnunetv2.preprocessing.normalization.default_normalization_schemes import (
-        CTNormalization,
-        ZScoreNormalization,
-    )
-
-    schemes = {scheme.__name__: scheme for scheme in (CTNormalization, ZScoreNormalization)}
+    seen: NDArray[np.bool_] = np.any(channels, axis=0)
+    box = nonzero_box(seen)
+    inside = tuple(slice(*part) for part in box)
     (configuration,) = plans["configurations"].values()
+    masks = configuration["use_mask_for_norm"]
+    if labels is None and not any(masks):
+        seg = np.zeros((0, 0, 0), np.int16)  # nothing asks for it
+    else:
+        image = ndimage.binary_fill_holes(seen[inside])
+        seg = np.zeros(image.shape, np.int16) if labels is None else labels[inside].astype(np.int16)
+        seg[(seg == 0) & ~image] = _OUTSIDE
+    data = np.array(channels[(slice(None), *inside)], np.float32, order="C")
     for channel, name in enumerate(configuration["normalization_schemes"]):
-        scheme = schemes[name](
-            use_mask_for_norm=configuration["use_mask_for_norm"][channel],
-            intensityproperties=plans["foreground_intensity_properties_per_channel"][str(channel)],
-        )
-        data[channel] = scheme.run(data[channel], seg[0])
-    return data
+        intensities = plans["foreground_intensity_properties_per_channel"][str(channel)]
+        data[channel] = normaliser(name, masks[channel], intensities)(data[channel], seg)
+    return data, seg, box
+
+
+def nonzero_box(image: NDArray[Any]) -> BoundingBox:
+    """The smallest box (start, stop) round the voxels (z, y, x) that are not zero.
+
+    All of an image that is zero everywhere.
+    """
+    seen = np.asarray(image if image.dtype == np.bool_ else image != 0)
+    plane = np.any(seen, axis=0)
+    lines = np.any(seen, axis=(1, 2)), np.any(plane, axis=1), np.any(plane, axis=0)
+    found = [np.flatnonzero(line) for line in lines]
+    if not len(found[0]):
+        found = [np.arange(size) for size in image.shape]
+    z, y, x = ((int(index[0]), int(index[-1]) + 1) for index in found)
+    return z, y, x
+
+
+def normaliser(name: str, masked: bool, intensities: Mapping[str, float]) -> Normalise:
+    """nnU-Net's own normalisation of one channel, by its name: (image, labels) → image.
+
+    Where it is ``masked`` it counts the voxels alone whose label is not negative.
+    """
+    from nnunetv2.preprocessing.normalization import default_normalization_schemes as schemes
+
+    known = (
+        schemes.CTNormalization,
+        schemes.ZScoreNormalization,
+        schemes.NoNormalization,
+        schemes.RescaleTo01Normalization,
+    )
+    (scheme,) = (scheme for scheme in known if scheme.__name__ == name)
+    run: Normalise = scheme(use_mask_for_norm=masked, intensityproperties=dict(intensities)).run
+    return run
 
 
 def add_context(data: NDArray[np.float32], context: int) -> NDArray[np.float32]:

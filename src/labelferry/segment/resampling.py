@@ -17,9 +17,6 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from torch import Tensor
 
-_ANISOTROPIC = 3.0
-"""nnU-Net resamples an axis apart where its voxels are more than so many times the finest."""
-
 
 @dataclass(frozen=True)
 class Resampling:
@@ -31,6 +28,8 @@ class Resampling:
     """Of the spline along an axis that is resampled apart."""
     separate: bool | None = None
     """Whether the coarsest axis is resampled apart; None: where the voxels are anisotropic."""
+    anisotropic: float = 3.0
+    """Voxels are where the largest side is more than so many times the smallest."""
 
     @classmethod
     def of(cls, keywords: dict[str, Any]) -> Resampling:
@@ -39,6 +38,7 @@ class Resampling:
             order=int(keywords.get("order", 3)),
             order_z=int(keywords.get("order_z", 0)),
             separate=keywords.get("force_separate_z", False),
+            anisotropic=float(keywords.get("separate_z_anisotropy_threshold", 3.0)),
         )
 
     def axis_apart(self, spacing: Sequence[float], new_spacing: Sequence[float]) -> int | None:
@@ -47,10 +47,10 @@ class Resampling:
             return None
         coarse = spacing
         if self.separate is None:
-            anisotropic = [s for s in (spacing, new_spacing) if max(s) / min(s) > _ANISOTROPIC]
-            if not anisotropic:
+            found = [s for s in (spacing, new_spacing) if max(s) / min(s) > self.anisotropic]
+            if not found:
                 return None
-            coarse = anisotropic[0]
+            coarse = found[0]
         largest = [axis for axis, mm in enumerate(coarse) if mm == max(coarse)]
         # two or three axes of the largest voxels: there is no plane to resample first
         return largest[0] if len(largest) == 1 else None
@@ -95,7 +95,7 @@ def resample_image(
 def nearest_index(old: int, new: int) -> NDArray[np.int64]:
     """The old voxel whose centre is nearest to each new one along an axis; of two, the upper."""
     centre = (np.arange(new) + 0.5) * (old / new) - 0.5
-    return np.clip(np.floor(centre + 0.5), 0, old - 1).astype(np.int64)
+    return np.asarray(np.clip(np.floor(centre + 0.5), 0, old - 1), np.int64)
 
 
 @lru_cache(maxsize=32)
@@ -123,4 +123,4 @@ def _along(image: Tensor, axis: int, size: int, order: int) -> Tensor:
         return image @ matrix.T
     if axis == 1:
         return matrix @ image
-    return (matrix @ image.flatten(1)).unflatten(1, image.shape[1:])
+    return (matrix @ image.flatten(1)).reshape(size, *image.shape[1:])
