@@ -12,7 +12,8 @@ from labelferry.errors import UserError
 from labelferry.io.nifti import read_image
 from labelferry.predict import export_model, load_model
 from labelferry.predict.config import PredictConfig
-from labelferry.predict.window import window_weight, windows
+from labelferry.predict.sums import window_weight
+from labelferry.predict.window import windows
 from labelferry.segment.bundle import write_bundle
 from labelferry.segment.network import build_network
 from labelferry.volume import Box, Grid, Volume
