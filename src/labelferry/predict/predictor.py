@@ -68,7 +68,10 @@ class Model:
         (naming ``case``) for an image that cannot be read or holds nothing to see.
         """
         volume = as_volume(image)
-        prepared = prepare(volume, self.bundle.modality, self.bundle.anatomy, case=case)
+        config = self.bundle.anatomy
+        if self.bundle.space == "plain":  # nobody looks at the edges
+            config = config.model_copy(update={"sobel": "none"})
+        prepared = prepare(volume, self.bundle.modality, config, case=case)
         return self._on_grid(prepared, volume.grid)
 
     def logits(self, prepared: Prepared) -> Tensor:
