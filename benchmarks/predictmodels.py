@@ -12,7 +12,7 @@ from torch import nn
 
 from labelferry.anatomy.config import AnatomyConfig
 from labelferry.io.nifti import write_volume
-from labelferry.organs import FLARE
+from labelferry.organs import FLARE, OrganSet
 from labelferry.phantom.anatomy import draw_subject
 from labelferry.phantom.frame import PhantomGrid
 from labelferry.phantom.render import render_mr
@@ -27,21 +27,26 @@ from labelferry.volume import Grid, Volume
 
 
 def random_bundle(
-    folder: Path, spacing: Sequence[float], patch: Sequence[float], channels: int, halvings: int
+    folder: Path,
+    spacing: Sequence[float],
+    patch: Sequence[float],
+    channels: int,
+    halvings: int,
+    organs: OrganSet = FLARE,
 ) -> Path:
-    """A bundle for all organs whose network is initialised and not trained; z, y, x."""
+    """A bundle whose network is initialised and not trained; ``spacing`` and ``patch`` z, y, x."""
     sizes = tuple(int(n) for n in patch)
     network = NetworkConfig(patch=sizes, channels=channels, downsamplings=halvings)
     anatomy = AnatomyConfig(spacing=(spacing[2], spacing[1], spacing[0]))
     bundle = Bundle(
         name="random",
-        organs=FLARE,
+        organs=organs,
         space="plain",
         anatomy=anatomy,
         modality="MR",
         network=network,
         plans=make_plans(network, spacing, 1, batch=2),
-        dataset=make_dataset(FLARE, ["image"]),
+        dataset=make_dataset(organs, ["image"]),
         provenance={},
     )
     built = build_network(network, 1, bundle.classes, spacing=spacing)

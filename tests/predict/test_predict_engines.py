@@ -15,6 +15,8 @@ from labelferry.errors import UserError
 from labelferry.predict import engines
 from labelferry.predict.config import PredictConfig
 from labelferry.predict.engines import TorchEngine, bf16_pays, open_engine, precision_on
+from labelferry.predict.export import fast_labels
+from labelferry.predict.window import sliding_window
 from labelferry.segment.bundle import write_bundle
 from labelferry.segment.config import NetworkConfig
 from labelferry.segment.network import build_network
@@ -135,3 +137,21 @@ def test_the_command_line_tells_what_is_missing(
     assert command(told) == 2
     assert "labelferry[openvino]" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.cuda
+@pytest.mark.parametrize("sizes", [DEEP, FLAT])
+def test_a_gpu_gives_the_cpus_scores(sizes: dict[str, Any]) -> None:
+    spacing = (2.5, 0.8, 0.8)[-sizes.get("dimensions", 3) :]
+    network, config = draw_network(3, spacing, **sizes)
+    data = noise(3, 20, 40, 50)
+    found = []
+    for place in (CPU, torch.device("cuda")):
+        engine = TorchEngine(network, place, "fp32")
+        scores = sliding_window(
+            data, engine, patch=config.patch, classes=3, config=PredictConfig(), device=place
+        )
+        labels = fast_labels([scores], (20, 40, 50), (30, 50, 40))
+        found.append((scores.cpu(), labels))
+    torch.testing.assert_close(found[1][0], found[0][0], atol=1e-2, rtol=1e-2)
+    assert np.mean(found[1][1] == found[0][1]) > 0.99

@@ -1,8 +1,10 @@
 from __future__ import annotations
 
 import csv
+import threading
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import nibabel
 import numpy as np
@@ -11,7 +13,7 @@ import pytest
 from labelferry.cli.predict import predict
 from labelferry.errors import UserError
 from labelferry.io.nifti import write_volume
-from labelferry.predict import foreign
+from labelferry.predict import files, foreign
 from labelferry.predict.files import case_id, find_images, output_paths, predict_files
 from labelferry.predict.predictor import Model
 from labelferry.volume import Volume
@@ -165,3 +167,46 @@ def test_the_command(
             predict(cohort, place, model=model)
     with pytest.raises(UserError, match="in the input"):
         predict(single, single, model=model)
+
+
+def test_the_next_image_is_read_while_the_network_works(
+    cohort: Path, fake_model: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    inputs = find_images(cohort)[:2]
+    second = threading.Event()
+    read = files.read_image
+
+    def reading(path: Path) -> Any:
+        if path == inputs[1]:
+            second.set()
+        return read(path)
+
+    model = fake_model()
+    predict = model.predict
+
+    def predicting(*args: Any, **kwargs: Any) -> Any:
+        assert second.wait(60), "the second image is read before the first is labelled"
+        return predict(*args, **kwargs)
+
+    monkeypatch.setattr(files, "read_image", reading)
+    monkeypatch.setattr(model, "predict", predicting)
+    assert predict_files(model, inputs, tmp_path / "out") == []
+
+
+def test_labels_that_cannot_be_written_are_told(
+    cohort: Path, fake_model: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    inputs = find_images(cohort)[:2]
+    write = files.write_labels_like
+
+    def writing(path: Path, *rest: Any) -> None:
+        if path.name.startswith(case_id(inputs[0])):
+            raise OSError(28, "No space left on device")
+        write(path, *rest)
+
+    monkeypatch.setattr(files, "write_labels_like", writing)
+    failures = predict_files(fake_model(), inputs, tmp_path / "out")
+    assert [failure.case for failure in failures] == [case_id(inputs[0])]
+    assert "No space left" in failures[0].reason
+    labelled = {path.name for path in (tmp_path / "out").glob("*.nii.gz")}
+    assert labelled == {f"{case_id(path)}.nii.gz" for path in inputs[1:]}

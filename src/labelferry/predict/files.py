@@ -6,6 +6,7 @@ import csv
 import logging
 import os
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,7 +17,7 @@ from labelferry.files import atomic_path
 from labelferry.io.discover import discover
 from labelferry.io.images import read_case, read_image
 from labelferry.io.names import CHANNEL
-from labelferry.io.nifti import SUFFIXES, stem
+from labelferry.io.nifti import SUFFIXES, Image, stem
 from labelferry.io.nnunet import is_raw, read_raw
 from labelferry.io.notes import Note, note_of
 from labelferry.io.remarks import image_notes
@@ -24,6 +25,7 @@ from labelferry.io.sides import turned_in_prediction
 from labelferry.organs import FLARE
 from labelferry.predict.config import LabelFormat
 from labelferry.predict.formats import SEG_SUFFIX, outputs, write_labels
+from labelferry.volume import Segmentation
 
 if TYPE_CHECKING:
     from labelferry.predict.foreign import Labeller
@@ -190,20 +192,49 @@ def predict_files(
     else:
         places, failures = output_paths(inputs, output), []
         names = {path: case_id(path) for path in inputs}
-    for done, (path, place) in enumerate(places.items()):
-        if progress:
-            progress(done, len(places))
-        if not overwrite and all(file.exists() for file in outputs(place, formats).values()):
-            continue
+    todo = [
+        path
+        for path, place in places.items()
+        if overwrite or not all(file.exists() for file in outputs(place, formats).values())
+    ]
+
+    def read(path: Path) -> Image:
+        known = series.get(names[path])
+        return read_image(path) if known is None else read_case(known)
+
+    def write(path: Path, labels: Segmentation, image: Image) -> None:
+        known = series.get(names[path])
+        write_labels(places[path], labels, image, model.organs, formats, known)
+
+    def failed(path: Path, error: Exception) -> None:
         case = names[path]
-        try:
-            _predict_file(model, path, place, case, told, series.get(case), formats)
-        except Exception as error:  # whatever one image does, the others are still labelled
-            if not isinstance(error, UserError):
-                log.debug("%s could not be labelled", case, exc_info=True)
-            elif told and case in series and error.path:
-                told(note_of(error, case))
-            failures.append(Failure(case, _reason(error, path)))
+        if not isinstance(error, UserError):
+            log.debug("%s could not be labelled", case, exc_info=error)
+        elif told and case in series and error.path:
+            told(note_of(error, case))
+        failures.append(Failure(case, _reason(error, path)))
+
+    # the next image is read, and the last labels are written, while the network works
+    with ThreadPoolExecutor(1) as reader, ThreadPoolExecutor(1) as writer:
+        following = [reader.submit(read, path) for path in todo[:1]]
+        written: list[tuple[Path, Future[None]]] = []
+        for number, path in enumerate(todo):
+            if progress:
+                progress(number + len(places) - len(todo), len(places))
+            coming = following.pop()
+            following += [reader.submit(read, after) for after in todo[number + 1 :][:1]]
+            try:
+                image = coming.result()
+                labels = _label(model, image, path, names[path], told)
+                written.append((path, writer.submit(write, path, labels, image)))
+            except Exception as error:  # whatever one image does, the others are still labelled
+                failed(path, error)
+            while written and (len(written) > 1 or path == todo[-1]):
+                earlier, done = written.pop(0)
+                if (fault := done.exception()) is not None:
+                    if not isinstance(fault, Exception):
+                        raise fault
+                    failed(earlier, fault)
     if progress:
         progress(len(places), len(places))
     if output not in places.values():
@@ -211,25 +242,18 @@ def predict_files(
     return failures
 
 
-def _predict_file(
-    model: Labeller,
-    path: Path,
-    place: Path,
-    case: str,
-    told: Callable[[Note], None] | None,
-    series: Case | None,
-    formats: Sequence[LabelFormat],
-) -> None:
-    image = read_image(path) if series is None else read_case(series)
+def _label(
+    model: Labeller, image: Image, path: Path, case: str, told: Callable[[Note], None] | None
+) -> Segmentation:
     if told:
         for note in image_notes(image, path, case, model.modality):
             if note.severity != "refused":  # the model refuses it itself
                 told(note)
     labels = model.predict(image.volume, case=case)
-    write_labels(place, labels, image, model.organs, formats, series)
     if told:
         for text in turned_in_prediction(labels, model.organs):
             told(Note(case, path, f"{path.name}: {text}; by its labels", _LOOK, "warning"))
+    return labels
 
 
 def _reason(error: Exception, path: Path) -> str:

@@ -17,7 +17,6 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from torch import Tensor
 
-
 _NOTHING = 1e-12
 """A share of a voxel that is far below single precision."""
 
