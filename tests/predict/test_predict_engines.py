@@ -142,6 +142,8 @@ def test_the_command_line_tells_what_is_missing(
 @pytest.mark.cuda
 @pytest.mark.parametrize("sizes", [DEEP, FLAT])
 def test_a_gpu_gives_the_cpus_scores(sizes: dict[str, Any]) -> None:
+    if not torch.cuda.is_available():
+        pytest.skip("no CUDA device")
     spacing = (2.5, 0.8, 0.8)[-sizes.get("dimensions", 3) :]
     network, config = draw_network(3, spacing, **sizes)
     data = noise(3, 20, 40, 50)

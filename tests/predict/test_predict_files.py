@@ -78,7 +78,7 @@ def test_a_fault_of_ours_is_told_too(
     cohort: Path, fake_model: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model = fake_model()
-    monkeypatch.setattr(model, "logits", lambda prepared: 1 / 0)
+    monkeypatch.setattr(model, "_slabs", lambda prepared: 1 / 0)
     failures = predict_files(model, find_images(cohort)[:2], tmp_path / "out")
     assert [f.reason for f in failures] == [
         f"{name}: ZeroDivisionError: division by zero" for name in ("p1_T1.nii.gz", "p2_0000.nii")
@@ -146,15 +146,16 @@ def test_the_command(
 ) -> None:
     given: list[object] = []
 
-    def load(path: Path, *, device: str, export: object) -> Model:
-        given.extend((path, device, export))
+    def load(path: Path, *, device: str, export: object, engine: object, amp: object) -> Model:
+        given.extend((path, device, export, engine, amp))
         return fake_model()
 
     monkeypatch.setattr(foreign, "load_labeller", load)
     model = tmp_path / "run"
     out = tmp_path / "out"
-    assert predict(cohort, out, model=model, device="cpu", export="paper") == 3
-    assert given == [model, "cpu", "paper"]
+    how: dict[str, Any] = {"export": "paper", "engine": "torch", "amp": "bf16"}
+    assert predict(cohort, out, model=model, device="cpu", **how) == 3
+    assert given == [model, "cpu", "paper", "torch", "bf16"]
     said = capsys.readouterr()
     assert "2 of 3 images" in said.out
     assert "failed: p3" in said.err
