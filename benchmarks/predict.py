@@ -41,8 +41,8 @@ import torch
 
 import labelferry
 from benchmarks.predictmodels import make_image, nnunet_folder, random_bundle, window_flop
-from labelferry.predict.engines import bf16_pays
 from labelferry.predict.memory import MB, Meter, Sample, collect
+from labelferry.translate.precision import bf16_pays
 
 CLOCK = Path(__file__).parent / "clock"
 PARTS = ("read", "crop", "resample", "network", "accumulation", "export", "write")

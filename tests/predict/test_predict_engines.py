@@ -14,12 +14,14 @@ from labelferry.cli import run as command
 from labelferry.errors import UserError
 from labelferry.predict import engines
 from labelferry.predict.config import PredictConfig
-from labelferry.predict.engines import TorchEngine, bf16_pays, open_engine, precision_on
+from labelferry.predict.engines import TorchEngine, open_engine, precision_on
 from labelferry.predict.export import fast_labels
 from labelferry.predict.window import sliding_window
 from labelferry.segment.bundle import write_bundle
 from labelferry.segment.config import NetworkConfig
 from labelferry.segment.network import build_network
+from labelferry.translate import precision
+from labelferry.translate.precision import autocast, bf16_pays
 
 CPU = torch.device("cpu")
 FLAT = {"dimensions": 2, "patch": (16, 24), "context": 1}
@@ -106,11 +108,13 @@ def test_where_bf16_pays(
     amx: bool, bf16: bool, maker: str, pays: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     has = {"_is_amx_tile_supported": amx, "_is_avx512_bf16_supported": bf16}
-    monkeypatch.setattr(engines, "_cpu_has", has.__getitem__)
-    monkeypatch.setattr(engines, "_cpu_maker", lambda: maker)
+    monkeypatch.setattr(precision, "_cpu_has", has.__getitem__)
+    monkeypatch.setattr(precision, "_cpu_maker", lambda: maker)
     assert bf16_pays(CPU) is pays
     assert precision_on(CPU, "auto") == ("bf16" if pays else "fp32")
     assert precision_on(CPU, "bf16") == "bf16"
+    with autocast(CPU, "auto"):  # that of training
+        assert torch.is_autocast_enabled("cpu") is pays
 
 
 def test_torch_in_bf16_is_near() -> None:

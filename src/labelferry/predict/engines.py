@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import importlib.util
-import platform
 from collections.abc import Sequence
 from functools import cache
-from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
 
 from labelferry.errors import UserError
 from labelferry.predict.config import Amp, PredictConfig
+from labelferry.translate.precision import bf16_pays
 
 _SLOW_PLANE = 2560  # z·y voxels; see TorchEngine._copies
 
@@ -146,37 +145,6 @@ def precision_on(device: torch.device, amp: Amp) -> Amp:
 def has_openvino() -> bool:
     """Whether OpenVINO is installed; it is not loaded for that."""
     return importlib.util.find_spec("openvino") is not None
-
-
-def bf16_pays(device: torch.device) -> bool:
-    """Whether convolutions are faster in bfloat16 than in single precision; by kind, not by clock.
-
-    A GPU that has it; a CPU with matrix registers (AMX), or one of AMD that has the instructions
-    (twice as fast). Intel's without AMX have the same instructions and are slower by them.
-    """
-    if device.type == "cuda":
-        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-    if device.type != "cpu":
-        return False
-    return _cpu_has("_is_amx_tile_supported") or (
-        _cpu_has("_is_avx512_bf16_supported") and "AuthenticAMD" in _cpu_maker()
-    )
-
-
-def _cpu_has(question: str) -> bool:
-    # torch has no public question for it
-    ask: Any = getattr(torch.cpu, question, None)
-    return bool(ask and ask())
-
-
-@cache
-def _cpu_maker() -> str:
-    try:
-        text = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return platform.processor()  # Windows: "AMD64 Family …, AuthenticAMD"
-    lines = (line.partition(":")[2].strip() for line in text.splitlines() if "vendor_id" in line)
-    return next(lines, "")
 
 
 def _check_openvino(device: torch.device) -> None:

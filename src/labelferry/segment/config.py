@@ -112,7 +112,7 @@ class TrainConfig(BaseModel):
     curves_p: float = Field(0.0, ge=0, le=1)
     """Probability of a random intensity curve on examples that ask for it (ours)."""
     amp: Literal["auto", "bf16", "fp32"] = "auto"
-    """Mixed precision: bf16 where the device has it, or always single precision."""
+    """Precision: bfloat16 where the device gains by it, always, or never."""
     workers: int = Field(0, ge=0)
     """Processes that prepare patches; 0 prepares them in the training process."""
     checkpoint_seconds: float = Field(60.0, gt=0)

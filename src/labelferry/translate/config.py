@@ -87,7 +87,7 @@ class TranslateConfig(BaseModel):
     checkpoint_every: int = Field(500, ge=1)
     """Steps between two checkpoints: what a kill can cost."""
     amp: Literal["auto", "bf16", "fp32"] = "auto"
-    """Mixed precision: bfloat16 where the device is made for it, always, or never."""
+    """Precision: bfloat16 where the device gains by it, always, or never."""
     samples_every: int = Field(5000, ge=0)
     """Steps between two pictures of the same six slices; one more at the end; 0: none."""
     stop_window: int = Field(0, ge=0)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import platform
 from contextlib import AbstractContextManager
-from typing import Literal
+from functools import cache
+from pathlib import Path
+from typing import Any, Literal
 
 import torch
 
@@ -12,16 +15,37 @@ def autocast(
     device: torch.device, amp: Literal["auto", "bf16", "fp32"]
 ) -> AbstractContextManager[object]:
     """A torch context in which networks run in bfloat16, or one that changes nothing."""
-    on = amp == "bf16" or (amp == "auto" and _has_bf16(device))
+    on = amp == "bf16" or (amp == "auto" and bf16_pays(device))
     return torch.autocast(device.type, torch.bfloat16, enabled=on)
 
 
-def _has_bf16(device: torch.device) -> bool:
+def bf16_pays(device: torch.device) -> bool:
+    """Whether convolutions are faster in bfloat16 than in single precision; by kind, not by clock.
+
+    A GPU that has it; a CPU with matrix registers (AMX), or one of AMD that has the instructions
+    (twice as fast). Intel's without AMX have the same instructions and are slower by them: a
+    training step of size ``laptop`` took 1.65 CPU s instead of 1.31.
+    """
     if device.type == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-    if device.type == "cpu":
-        # torch has no public question for it; a build without oneDNN has no such operator
-        probe = getattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", None)
-        has_onednn = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
-        return bool(probe and has_onednn and probe())
-    return False
+    if device.type != "cpu":
+        return False
+    return _cpu_has("_is_amx_tile_supported") or (
+        _cpu_has("_is_avx512_bf16_supported") and "AuthenticAMD" in _cpu_maker()
+    )
+
+
+def _cpu_has(question: str) -> bool:
+    # torch has no public question for it
+    ask: Any = getattr(torch.cpu, question, None)
+    return bool(ask and ask())
+
+
+@cache
+def _cpu_maker() -> str:
+    try:
+        text = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return platform.processor()  # Windows: "AMD64 Family …, AuthenticAMD"
+    lines = (line.partition(":")[2].strip() for line in text.splitlines() if "vendor_id" in line)
+    return next(lines, "")
