@@ -228,11 +228,11 @@ def test_two_teachers_are_no_choice(done):
 
 
 @pytest.mark.parametrize(
-    ("arguments", "stem", "first"),
-    [([], "ablation", "only-ct"), (["--table", "sources"], "sources", "src-ct")],
+    ("arguments", "stem", "first", "number"),
+    [([], "ablation", "only-ct", 11), (["--table", "sources"], "sources", "src-ct", 10)],
 )
 def test_the_table_of_rows_is_chosen_on_the_command_line(
-    arguments, stem, first, cohort, tmp_path, monkeypatch
+    arguments, stem, first, number, cohort, tmp_path, monkeypatch
 ):
     seen = []
 
@@ -245,7 +245,7 @@ def test_the_table_of_rows_is_chosen_on_the_command_line(
     call = [part if part.startswith("--") else str(cohort / part) for part in places]
     assert command(["ablate", str(tmp_path), *call, *arguments]) == 2
     (plan,) = seen
-    assert (plan.group.stem, plan.rows[0].key, len(plan.rows)) == (stem, first, 10)
+    assert (plan.group.stem, plan.rows[0].key, len(plan.rows)) == (stem, first, number)
 
 
 def test_seeds_side_by_side_give_the_same_scores(done, cohort, tiny, tmp_path):

@@ -198,14 +198,14 @@ def test_labels_that_cannot_be_written_are_told(
     cohort: Path, fake_model: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     inputs = find_images(cohort)[:2]
-    write = files.write_labels_like
+    write = files.write_labels
 
     def writing(path: Path, *rest: Any) -> None:
         if path.name.startswith(case_id(inputs[0])):
             raise OSError(28, "No space left on device")
         write(path, *rest)
 
-    monkeypatch.setattr(files, "write_labels_like", writing)
+    monkeypatch.setattr(files, "write_labels", writing)
     failures = predict_files(fake_model(), inputs, tmp_path / "out")
     assert [failure.case for failure in failures] == [case_id(inputs[0])]
     assert "No space left" in failures[0].reason
