@@ -55,6 +55,7 @@ def scripted(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[str],
     def use(code: str) -> None:
         def command(job: efficiency._Job) -> list[str]:
             head = f"image, labels, model = {str(job.image)!r}, {str(job.labels)!r}, 'm'\n"
+            head += "import time\ntime.sleep(0.5)\n"  # long enough to be looked at once
             return [sys.executable, "-c", head + code]
 
         monkeypatch.setattr(efficiency._Job, "command", property(command))
