@@ -11,6 +11,7 @@ from match_scene import ORGANS, case, dice, pose
 from labelferry.match.carry import carry_to
 from labelferry.match.config import MatchConfig
 from labelferry.match.fusion import fuse, local_agreement, weight
+from labelferry.match.transfer import carry
 from labelferry.prior.learn import learn_prior
 from labelferry.volume import Grid, Segmentation, Volume
 
@@ -84,3 +85,14 @@ def test_a_wrong_candidate_is_outvoted_where_it_is_wrong():
         replace(follower, labels=blank), [wrong, *twins], MatchConfig(fuse="best"), prior
     )
     assert best.provenance["fused"] == [best.provenance["from"]]
+
+
+def test_the_best_alone_is_carried_as_it_is():
+    """Preset paper: the largest share wins, nothing is fused."""
+    prior = learn_prior([(case("s").labels, ORGANS.ids)], ORGANS)
+    follower, anchor = case("f", "T2", pose(shift=(7, 3, 0))), case("m", "T1")
+    config = MatchConfig(fuse="best", keep_own="never", deform_iterations=0)
+    result = carry_to(follower, [anchor], config, prior)
+    matrix = np.array(result.provenance["transform"]["fixed_to_moving_ras_mm"])
+    expected = carry(anchor.labels, follower.labels.grid, matrix)
+    np.testing.assert_array_equal(result.labels.array, expected.array)

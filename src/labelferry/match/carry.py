@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from labelferry.errors import UserError
 from labelferry.match.affine import Affine
@@ -15,10 +14,10 @@ from labelferry.match.case import TargetCase
 from labelferry.match.choose import agreement, choose_organs, merge
 from labelferry.match.config import MatchConfig
 from labelferry.match.deform import Deformation, deform
-from labelferry.match.fusion import fuse, local_agreement, weight
+from labelferry.match.fusion import Part, fuse, local_agreement, weight
 from labelferry.match.neighbours import SAME_PATIENT
 from labelferry.match.registration import register
-from labelferry.match.transfer import carried_shares, carry_image, registered_volume
+from labelferry.match.transfer import carried_shares, carry, carry_image, registered_volume
 from labelferry.prior.model import Prior
 from labelferry.prior.plausibility import plausibility
 from labelferry.volume import Segmentation, Volume
@@ -51,11 +50,6 @@ class _Trial:
     """Its anatomy space on the follower's grid."""
     agreement: float
 
-    def shares(self) -> Iterator[tuple[int, NDArray[np.float32]]]:
-        """Its organs on the follower's grid."""
-        matrix, shift = self.affine.matrix, self.deformation.shift
-        return carried_shares(self.labels, self.laid.grid, matrix, shift)
-
     def to_json(self) -> dict[str, Any]:
         deformation = self.deformation.to_json()
         scores = {"id": self.case_id, "agreement": self.agreement, **self.affine.to_json()}
@@ -82,8 +76,12 @@ def carry_to(
     if not trials:
         raise UserError("no candidate to carry labels from", case=follower.id)
     best = max(trials, key=lambda trial: trial.agreement)
-    used = trials if config.fuse == "local" else [best]
-    carried = fuse(((_weight(follower, trial), trial.shares()) for trial in used), best.laid.grid)
+    if config.fuse == "local":
+        used = trials
+        carried = fuse(_votes(follower, trials), follower.image.grid)
+    else:
+        used = [best]
+        carried = carry(best.labels, best.laid.grid, best.affine.matrix, best.deformation.shift)
     own = Segmentation(follower.labels.array, follower.labels.grid)
     own_score = plausibility(own, prior, annotated)
     carried_score = plausibility(carried, prior, annotated)
@@ -139,8 +137,11 @@ def _try(follower: TargetCase, candidate: TargetCase, config: MatchConfig) -> _T
     )
 
 
-def _weight(follower: TargetCase, trial: _Trial) -> NDArray[np.float32]:
-    return weight(local_agreement(follower.anatomy, trial.laid))
+def _votes(follower: TargetCase, trials: Iterable[_Trial]) -> Iterator[Part]:
+    for trial in trials:
+        matrix, shift = trial.affine.matrix, trial.deformation.shift
+        shares = carried_shares(trial.labels, trial.laid.grid, matrix, shift)
+        yield weight(local_agreement(follower.anatomy, trial.laid)), shares
 
 
 def _organs(
