@@ -230,6 +230,12 @@ def resample(
     return Volume(out, grid)
 
 
+def smoothed(array: NDArray[np.float32], mm: float, grid: Grid) -> NDArray[np.float32]:
+    """An array on a grid behind a Gaussian of ``mm`` standard deviation; edges are repeated."""
+    sigma = mm / np.array(grid.spacing)
+    return np.asarray(ndimage.gaussian_filter(array, sigma, mode="nearest"))
+
+
 def resample_labels(labels: Segmentation, grid: Grid) -> Segmentation:
     """Resample organ ids: each organ's mask is interpolated linearly and the largest share wins.
 

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from predict_windows import sliding_window
 from torch import Tensor, nn
 
 from labelferry.cli import run as command
@@ -16,7 +17,6 @@ from labelferry.predict import engines
 from labelferry.predict.config import PredictConfig
 from labelferry.predict.engines import TorchEngine, open_engine, precision_on
 from labelferry.predict.export import fast_labels
-from labelferry.predict.window import sliding_window
 from labelferry.segment.bundle import write_bundle
 from labelferry.segment.config import NetworkConfig
 from labelferry.segment.network import build_network

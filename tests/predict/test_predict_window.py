@@ -7,13 +7,14 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from predict_windows import sliding_window
 from torch import Tensor, nn
 
 from labelferry.errors import UserError
 from labelferry.predict.config import PredictConfig
 from labelferry.predict.engines import TorchEngine
 from labelferry.predict.sums import Weighing, window_weight
-from labelferry.predict.window import join_slabs, scan, sliding_window, windows
+from labelferry.predict.window import join_slabs, scan, windows
 
 CPU = torch.device("cpu")
 FP32 = PredictConfig(amp="fp32")

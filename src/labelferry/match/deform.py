@@ -8,11 +8,10 @@ from typing import Any
 import numpy as np
 import SimpleITK as sitk  # noqa: N813
 from numpy.typing import NDArray
-from scipy import ndimage
 
 from labelferry.match.config import MatchConfig
 from labelferry.match.pair import threads, to_itk_image
-from labelferry.volume import Grid, Volume, resample
+from labelferry.volume import Volume, resample, smoothed
 
 Floats = NDArray[np.float32]
 
@@ -61,10 +60,9 @@ def deform(fixed: Volume, laid: Volume, body: Volume, config: MatchConfig) -> De
     ``laid`` is the moving image behind the affine. Demons compare values; grey values mean another
     tissue in each sequence, but edges lie where they lie, once their heights are taken relative to
     those around. The field is held smooth by a Gaussian of ``config.deform_smoothing_mm`` after
-    each of ``config.deform_iterations`` steps a level. A field
-    that folds inside ``body`` is smoothed until it does not; where that does not help, the affine
-    stands alone. Nothing is raised for images; the same input gives the same field when
-    ``config.threads`` is 1.
+    each of ``config.deform_iterations`` steps a level. A field that folds inside ``body`` is
+    smoothed until it does not; where that does not help, the affine stands alone. Nothing is raised
+    for images; the same input gives the same field when ``config.threads`` is 1.
     """
     if config.deform_iterations == 0:
         return no_deformation("no deformation asked for")
@@ -82,7 +80,7 @@ def deform(fixed: Volume, laid: Volume, body: Volume, config: MatchConfig) -> De
         least = float(jacobian(shift)[inside].min())
         if least > 0:
             break
-        shift = np.stack([_blurred(part, config.deform_smoothing_mm, fixed.grid) for part in shift])
+        shift = np.stack([smoothed(part, config.deform_smoothing_mm, fixed.grid) for part in shift])
     else:
         return no_deformation("the deformation folds")
     spacing = np.array(fixed.grid.spacing)
@@ -111,7 +109,7 @@ def _demons(fixed: Volume, laid: Volume, config: MatchConfig) -> Floats:
         method.SetSmoothDisplacementField(True)
         sigma = config.deform_smoothing_mm * stiffness / np.array(grid.spacing)
         method.SetStandardDeviations(sigma.tolist())
-        images = [to_itk_image(_blurred(side.array, smoothing_mm, grid), grid) for side in sides]
+        images = [to_itk_image(smoothed(side.array, smoothing_mm, grid), grid) for side in sides]
         field = [method.Execute(*images, *field)]
     mm = sitk.GetArrayFromImage(field[0]).transpose(3, 2, 1, 0).astype(np.float32)
     parts = [
@@ -126,11 +124,6 @@ def _levelled(volume: Volume) -> Volume:
 
     Each sequence gives the same border another height.
     """
-    mean = _blurred(volume.array, _LEVEL_MM, volume.grid)
-    variance = _blurred(volume.array * volume.array, _LEVEL_MM, volume.grid) - mean * mean
+    mean = smoothed(volume.array, _LEVEL_MM, volume.grid)
+    variance = smoothed(volume.array * volume.array, _LEVEL_MM, volume.grid) - mean * mean
     return volume.with_array((volume.array - mean) / np.sqrt(variance.clip(_LEAST_VARIANCE)))
-
-
-def _blurred(array: Floats, mm: float, grid: Grid) -> Floats:
-    sigma = mm / np.array(grid.spacing)
-    return np.asarray(ndimage.gaussian_filter(array, sigma, mode="nearest"))

@@ -7,9 +7,8 @@ from collections.abc import Iterable
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
 
-from labelferry.volume import Grid, Segmentation, Volume
+from labelferry.volume import Grid, Segmentation, Volume, smoothed
 
 Floats = NDArray[np.float32]
 Part = tuple[Floats, Iterable[tuple[int, Floats]]]
@@ -27,10 +26,9 @@ def local_agreement(fixed: Volume, carried: Volume) -> Floats:
 
     Both on one grid, float32. Where either is constant in the window it is 0.
     """
-    sigma = _WINDOW_MM / np.array(fixed.grid.spacing)
 
     def mean(array: Floats) -> Floats:
-        return np.asarray(ndimage.gaussian_filter(array, sigma, mode="nearest"))
+        return smoothed(array, _WINDOW_MM, fixed.grid)
 
     a, b = (np.asarray(side.array, np.float32) for side in (fixed, carried))
     mean_a, mean_b = mean(a), mean(b)

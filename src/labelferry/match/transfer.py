@@ -10,7 +10,15 @@ from scipy import ndimage
 
 from labelferry.match.affine import moved
 from labelferry.match.case import TargetCase
-from labelferry.volume import Grid, Segmentation, Volume, largest_share, resample, resample_labels
+from labelferry.volume import (
+    Grid,
+    Segmentation,
+    Volume,
+    largest_share,
+    resample,
+    resample_labels,
+    smoothed,
+)
 
 _SMOOTHING_MM = 5.0
 
@@ -89,5 +97,4 @@ def smoothed_masks(case: TargetCase) -> Volume:
     """Half the body's mask and half that of all organs, smoothed by 5 mm: float32 in [0, 1]."""
     array = 0.5 * np.asarray(case.body.array, np.float32)
     array += 0.5 * np.asarray(case.labels.array > 0, np.float32)
-    sigma = [_SMOOTHING_MM / mm for mm in case.body.grid.spacing]
-    return case.body.with_array(ndimage.gaussian_filter(array, sigma, mode="nearest"))
+    return case.body.with_array(smoothed(array, _SMOOTHING_MM, case.body.grid))

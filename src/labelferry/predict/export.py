@@ -17,7 +17,7 @@ from torch import Tensor
 from labelferry.predict.config import Export
 from labelferry.predict.stream import Lattice, Taps, running_argmax, stream_labels
 from labelferry.predict.window import join_slabs
-from labelferry.segment.resampling import Resampling, resample_image
+from labelferry.segment.resampling import Resampling, nearest_index, resample_image
 
 _AS_NNUNET = Resampling(order=1, order_z=0, separate=None)
 """How nnU-Net resamples scores unless its plans say otherwise."""
@@ -82,8 +82,7 @@ def nearest_labels(labels: Tensor, shape: Sequence[int]) -> Tensor:
     """Labels (z, y, x) at the nearest old voxel centre of each new one."""
     for axis, (old, new) in enumerate(zip(labels.shape, shape, strict=True)):
         if old != new:
-            centre = (torch.arange(new, dtype=torch.float64) + 0.5) * (old / new)
-            index = centre.long().clamp(max=old - 1)
+            index = torch.from_numpy(nearest_index(old, new))
             labels = labels.index_select(axis, index.to(labels.device))
     return labels
 

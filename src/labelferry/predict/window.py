@@ -25,23 +25,6 @@ _SLICES_PER_WINDOW = 8
 _VOXELS_AT_ONCE = 2**20  # on a CPU more in one call are no faster and need memory
 
 
-def sliding_window(
-    data: Tensor,
-    engine: Callable[[Tensor], Tensor],
-    *,
-    patch: Sequence[int],
-    classes: int,
-    config: PredictConfig,
-    device: torch.device,
-    body: Tensor | None = None,
-) -> Tensor:
-    """Logits (classes, z, y, x) of ``data`` (c, z, y, x): the slabs of :func:`scan` in one."""
-    slabs = scan(
-        data, engine, patch=patch, classes=classes, config=config, device=device, body=body
-    )
-    return join_slabs(slabs, data.shape[1])
-
-
 def scan(
     data: Tensor,
     engine: Callable[[Tensor], Tensor],
