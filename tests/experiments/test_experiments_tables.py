@@ -59,27 +59,29 @@ def test_every_row_is_a_valid_configuration_at_every_size(size, group):
         row.config(size, ("seed=3",))
 
 
-def mixes() -> dict[str, tuple[float, float, float, float]]:
+def mixes() -> dict[str, dict[str, float]]:
     found = {}
     for row in load_rows(group="sources"):
-        mix = row.config("demo", ()).teach.mix
-        found[row.key] = (mix.ct, mix.curves, mix.paint, mix.fake)
+        mix = row.config("demo", ()).teach.mix.model_dump()
+        found[row.key] = {source: share for source, share in mix.items() if share}
     return found
 
 
 def test_sources_are_compared_one_by_one_and_mixed():
-    """CT, curves, painted, fake MRI."""
+    """CT, curves, convolutions, painted, fake MRI."""
     assert mixes() == {
-        "src-ct": (1, 0, 0, 0),
-        "src-fake": (0, 0, 0, 1),
-        "asit": (0, 0, 0, 1),
-        "src-curves": (0, 1, 0, 0),
-        "src-paint": (0, 0, 1, 0),
-        "src-curves-fake": (0, 0.8, 0, 0.2),
-        "src-curves-paint": (0, 0.5, 0.5, 0),
-        "src-all": (0, 0.4, 0.4, 0.2),
-        "src-paint-fake": (0, 0, 0.8, 0.2),
-        "oracle": (0, 0, 0, 1),
+        "src-ct": {"ct": 1},
+        "src-fake": {"fake": 1},
+        "asit": {"fake": 1},
+        "src-curves": {"curves": 1},
+        "src-paint": {"paint": 1},
+        "src-convolutions": {"convolutions": 1},
+        "src-curves-fake": {"curves": 0.8, "fake": 0.2},
+        "src-curves-paint": {"curves": 0.5, "paint": 0.5},
+        "src-all": {"curves": 0.4, "paint": 0.4, "fake": 0.2},
+        "src-paint-fake": {"paint": 0.8, "fake": 0.2},
+        "src-four": {"curves": 0.3, "convolutions": 0.3, "paint": 0.2, "fake": 0.2},
+        "oracle": {"fake": 1},
     }
 
 
@@ -90,7 +92,7 @@ def test_sources_differ_in_the_mix_alone_and_take_equal_steps(size):
     ours = [config for key, config in rows.items() if key.startswith("src-")]
     mix = ours[0].teach.mix
     same = {c.model_copy(update={"teach": c.teach.model_copy(update={"mix": mix})}) for c in ours}
-    assert len(ours) == 8 and len({config.model_dump_json() for config in same}) == 1
+    assert len(ours) == 10 and len({config.model_dump_json() for config in same}) == 1
 
 
 def test_what_both_groups_hold_is_the_same_configuration():

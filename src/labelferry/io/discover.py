@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from labelferry.cases import Case, Cohort
+from labelferry.cases import UNKNOWN_SEQUENCE, Case, Cohort
 from labelferry.errors import UserError
 from labelferry.io.bids import is_bids, read_bids
 from labelferry.io.folders import (
@@ -18,6 +18,7 @@ from labelferry.io.folders import (
     images_in,
     is_foreign,
     listing,
+    names_series,
     seen_in,
 )
 from labelferry.io.images import SUFFIXES, is_image
@@ -108,7 +109,8 @@ def _is_table(path: Path) -> bool:
 def _read_listed(path: Path, role: Role, organs: OrganSet) -> Discovery:
     table = path if _is_table(path) else path / TABLE_NAME
     read = read_table(table, organs, labels=role == "source")
-    cases, refused = list(read.cases), [note_of(fault) for fault in read.faults]
+    refused = [note_of(fault) for fault in read.faults]
+    cases = list(_with_series(read.cases, refused))
     if role == "source":
         if not any(case.label for case in cases) and not refused:
             raise UserError(
@@ -120,6 +122,40 @@ def _read_listed(path: Path, role: Role, organs: OrganSet) -> Discovery:
         cases = [case for case in cases if case.label is not None]
     notes = _unlisted(table.parent, read.cases) if not refused else []
     return Discovery(Cohort(tuple(cases)), tuple(notes), tuple(refused))
+
+
+def _with_series(cases: Iterable[Case], refused: list[Note]) -> Iterator[Case]:
+    """The cases; those whose image is DICOM with their series."""
+    dicom = [case.image for case in cases if names_series(case.image)]
+    if not dicom:
+        yield from cases
+        return
+    from labelferry.io.listedseries import as_called, listed_series  # pydicom takes its time
+
+    found = listed_series(dicom)
+    for case in cases:
+        if case.image not in found:
+            yield case
+            continue
+        try:
+            yield _joined(case, as_called(found[case.image], case.id))
+        except UserError as error:
+            refused.append(note_of(error, case.id, named=False))
+
+
+def _joined(row: Case, read: Case) -> Case:
+    """What a table says of a series goes before what its headers say."""
+    if row.modality != read.modality:
+        raise UserError(
+            "the DICOM header says another modality than the table",
+            seen=read.modality,
+            allowed=row.modality,
+            fix="correct the column 'modality' or 'image'",
+        )
+    if row.sequence == UNKNOWN_SEQUENCE:
+        own = row.domain if row.domain != UNKNOWN_SEQUENCE else read.domain
+        row = replace(row, sequence=read.sequence, domain=own)
+    return replace(row, image=read.image, series=read.series)
 
 
 def _unlisted(folder: Path, cases: Iterable[Case]) -> list[Note]:

@@ -161,6 +161,11 @@ def holds_series(path: Path) -> bool:
     return found
 
 
+def names_series(path: Path) -> bool:
+    """Whether a path in a list is to be read as DICOM: a folder, or a file that is DICOM."""
+    return path.is_dir() or (not is_image(path) and path.is_file() and is_dicom(path))
+
+
 def seen_in(folder: Path) -> str:
     """What a folder holds, in a few words."""
     entries = listing(folder)

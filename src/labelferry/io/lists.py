@@ -10,13 +10,14 @@ from __future__ import annotations
 import csv
 import io
 import os
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from labelferry.cases import Case, Cohort
 from labelferry.errors import UserError
-from labelferry.io.folders import Found, by_case, by_path, flat
+from labelferry.io.folders import Found, by_case, by_path, flat, names_series
 from labelferry.io.images import SUFFIXES
 from labelferry.io.names import sequence_of
 from labelferry.io.notes import Discovery, Note, Role
@@ -72,9 +73,12 @@ def read_list(path: Path, role: Role, organs: OrganSet) -> Discovery:
     rows = _rows(path)
     refused: list[Note] = []
     kept: list[tuple[_Row, Path]] = []
+    dicom: list[tuple[_Row, Path]] = []
     for row in rows:
         image = path.parent / row.cells["image"]
-        if image.is_file():
+        if names_series(image):
+            dicom.append((row, image))
+        elif image.is_file():
             kept.append((row, image))
         else:
             refused.append(_gone(path, row, image, "image"))
@@ -84,12 +88,18 @@ def read_list(path: Path, role: Role, organs: OrganSet) -> Discovery:
             path=path,
             fix="write the label map after the image, with a comma between them",
         )
-    cases = []
     found = _called(kept)
     about = {one.path: row for one, (row, _) in zip(found, kept, strict=True)}
     read = pair(by_case(found), None, (), role)
-    for case in read.cohort:
-        row = about[case.image]
+    named = [(about[case.image], case) for case in read.cohort]
+    named += list(_of_dicom(path, dicom, refused))
+    times = Counter(case.id for _, case in named)
+    cases = []
+    for row, case in named:
+        if times[case.id] > 1:
+            text = f"line {row.line} of {path.name}: another line has the same case id"
+            refused.append(Note(case.id, case.image, text, "name every image once", "refused"))
+            continue
         case = _with_cells(case, row, role)
         if role == "source":
             label = row.cells.get("label", "")
@@ -103,6 +113,23 @@ def read_list(path: Path, role: Role, organs: OrganSet) -> Discovery:
         cases.append(case)
     notes = from_names(cases, role)
     return Discovery(Cohort(tuple(cases)), tuple(notes), (*read.refused, *refused))
+
+
+def _of_dicom(
+    path: Path, rows: Sequence[tuple[_Row, Path]], refused: list[Note]
+) -> Iterator[tuple[_Row, Case]]:
+    if not rows:
+        return
+    from labelferry.io.listedseries import as_called, listed_series  # pydicom takes its time
+
+    found = listed_series(image for _, image in rows)
+    for row, image in rows:
+        try:
+            yield row, as_called(found[image], row.cells.get("case"))
+        except UserError as error:
+            text = UserError(error.what, seen=error.seen).message()
+            at = f"line {row.line} of {path.name}: {text}"
+            refused.append(Note(None, image, at, error.fix, "refused", text))
 
 
 def _with_cells(case: Case, row: _Row, role: Role) -> Case:

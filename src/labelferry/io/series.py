@@ -50,15 +50,21 @@ def read_series(
         named = f"{text}; seen: {said}" if said else text
         refused.append(Note(None, path, named, fix, "refused", text))
     cases = []
+    for case, stack, guess in named_cases(stacks):
+        cases.append(case)
+        notes.append(_legend(case, stack, guess))
+    cases.sort(key=lambda case: case.patient)
+    return Discovery(Cohort(tuple(cases)), tuple(notes), tuple(refused))
+
+
+def named_cases(stacks: Sequence[Stack]) -> Iterator[tuple[Case, Stack, str]]:
+    """A case under pseudonyms for each volume, and what its sequence was guessed from."""
     guesses = [guess_sequence(stack.frames[0].facts) for stack in stacks]
     patients = [stack.frames[0].patient for stack in stacks]
     names = pseudonyms([(who, what) for who, (what, _) in zip(patients, guesses, strict=True)])
     for stack, (sequence, guess), name in zip(stacks, guesses, names, strict=True):
         about = name.patient, modality_of(stack), sequence, sequence
-        cases.append(Case(name.case, *about, Path(name.case), series=stack))
-        notes.append(_legend(cases[-1], stack, guess))
-    cases.sort(key=lambda case: case.patient)
-    return Discovery(Cohort(tuple(cases)), tuple(notes), tuple(refused))
+        yield Case(name.case, *about, Path(name.case), series=stack), stack, guess
 
 
 def one_series(path: Path) -> Case:

@@ -181,7 +181,7 @@ def checked_id(case_id: str) -> str:
 
 def _existing(folder: Path, name: str, what: str) -> Path:
     path = folder / name
-    if not path.is_file():
+    if not (path.is_file() or (what == "image" and path.is_dir())):  # a folder of DICOM
         raise UserError(f"{what} not found", path=path, fix="paths are relative to the table")
     return path
 
