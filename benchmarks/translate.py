@@ -31,6 +31,7 @@ from labelferry.translate.faults import trial_scene
 from labelferry.translate.networks import to_place
 from labelferry.translate.slices import Slices
 from labelferry.translate.state import State
+from labelferry.translate.step import one_step
 
 ASKED = 1.3
 """Least ratio of the times of a step and of a volume."""
@@ -223,7 +224,7 @@ def main() -> None:
         for name, c in variants.items():
             rngs = Draws(sides, size, c, 0).of(step)
             start = time.perf_counter()
-            found = training.one_step(states[name], sides, size, c, step, rngs)
+            found = one_step(states[name], sides, size, c, step, rngs)
             _keep(timed[name], start, found)
     _volumes(peer, states, variants, timed, scenes[0].image)
     _print(timed, given, config)

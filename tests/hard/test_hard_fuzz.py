@@ -162,9 +162,9 @@ def fuzz(folder: Path, kind: str, examples: int, number: int) -> None:
     )
     @given(st.sampled_from(seeds), damages, st.booleans())
     def one(path: Path, damage: Damage, packed: bool) -> None:
-        started = time.monotonic()
+        started = time.process_time()  # a hang is the business of pytest's timeout
         attempt(folder, path, damage, packed)
-        assert time.monotonic() - started < SLOWEST_S, "too slow"
+        assert time.process_time() - started < SLOWEST_S, "too slow"
 
     one()
     resource = pytest.importorskip("resource")

@@ -7,17 +7,17 @@ import numpy as np
 import pytest
 import torch
 
+from labelferry import replicas
 from labelferry.anatomy.config import AnatomyConfig
 from labelferry.errors import UserError
 from labelferry.io.nifti import write_volume
 from labelferry.organs import Organ, OrganSet
-from labelferry.segment import replicas
+from labelferry.replicas import ALONE, Team, check_devices
 from labelferry.segment.bundle import read_bundle
 from labelferry.segment.config import NetworkConfig, TrainConfig
 from labelferry.segment.engine import Task, train_model
 from labelferry.segment.examples import Example
 from labelferry.segment.network import build_network
-from labelferry.segment.replicas import Team, check_devices
 from labelferry.volume import Grid, Segmentation, Volume
 
 ORGANS = OrganSet((Organ(1, "liver"), Organ(2, "spleen")))
@@ -55,11 +55,19 @@ def train(examples, folder, devices, config=TRAIN, progress=None):
 
 
 def test_all_draw_the_batches_of_one():
-    # steps 1 and 2 of 6, batches of 4: samples 4…7 and 8…11, every second one each
-    config = TRAIN.model_copy(update={"epochs": 1, "iterations_per_epoch": 3})
-    assert list(Team(0, 2).samples(config, 1)) == [4, 6, 8, 10]
-    assert list(Team(1, 2).samples(config, 1)) == [5, 7, 9, 11]
-    assert list(Team(0, 1).samples(config, 2)) == [8, 9, 10, 11]
+    # from step 1 of 3 on, batches of 4: samples 4…7 and 8…11, every second one each
+    samples = range(4, 12)
+    assert list(Team(0, 2).share(samples)) == [4, 6, 8, 10]
+    assert list(Team(1, 2).share(samples)) == [5, 7, 9, 11]
+    assert list(ALONE.share(samples)) == list(samples)
+
+
+def test_alone_nothing_is_exchanged():
+    weight = torch.nn.Parameter(torch.tensor([1.0, 2.0]))
+    weight.grad = torch.tensor([3.0, 4.0])
+    assert ALONE.average([weight], torch.tensor([5.0])).tolist() == [5.0]
+    assert weight.grad.tolist() == [3.0, 4.0]
+    assert ALONE.whole(torch.tensor([[6.0]])).tolist() == [[6.0]]
 
 
 def test_two_processes_train_as_one_also_after_a_kill(examples, tmp_path):
@@ -116,15 +124,13 @@ def test_a_process_that_never_begins_is_told(monkeypatch):
         raise AssertionError("never begun")
 
 
-@pytest.mark.parametrize(
-    ("devices", "change", "told"),
-    [
-        (3, {}, "a batch cannot be divided"),
-        (2, {"class_weight": 2.0}, "weighs or leaves out"),
-        (2, {"rarity": 0.5}, "weighs or leaves out"),
-        (2, {"dice_present": True}, "weighs or leaves out"),
-    ],
-)
-def test_what_cannot_be_divided_is_told(devices, change, told):
-    with pytest.raises(UserError, match=told):
-        check_devices(devices, TRAIN.model_copy(update=change), CPU)
+@pytest.mark.parametrize("change", [{"class_weight": 2.0}, {"rarity": 0.5}, {"dice_present": True}])
+def test_a_loss_that_cannot_be_divided_is_told(examples, tmp_path, change):
+    with pytest.raises(UserError, match="weighs or leaves out"):
+        train(examples, tmp_path, 2, TRAIN.model_copy(update=change))
+
+
+def test_a_batch_that_cannot_be_divided_is_told():
+    with pytest.raises(UserError, match=r"a batch cannot be divided.*batch 4, devices 3"):
+        check_devices(3, 4, CPU)
+    check_devices(2, 4, CPU)

@@ -11,7 +11,7 @@ from PIL import Image
 from translate_small import SMALL
 
 from labelferry.errors import UserError
-from labelferry.translate import training
+from labelferry.translate import step, training
 from labelferry.translate.stopping import is_over
 from labelferry.translate.training import train
 
@@ -89,7 +89,7 @@ def test_a_loss_that_is_no_number_names_the_slices(
         drawn.append("")
         return real(*values) * (float("inf") if len(drawn) == 8 else 1.0)
 
-    monkeypatch.setattr(training.losses, "cycle_loss", broken)
+    monkeypatch.setattr(step.losses, "cycle_loss", broken)
     with pytest.raises(UserError) as told:
         names = (["ct7", "ct9"], ["mr3"])
         train(*images, SMALL, tmp_path / "out", seed=5, device="cpu", names=names)
@@ -119,7 +119,7 @@ def test_a_broken_weight_never_takes_the_place_of_the_last_good_checkpoint(
         harm = (values[1] * 0).sum().sqrt() if len(calls) == 6 else 0
         return real(*values) + harm
 
-    monkeypatch.setattr(training.losses, "cycle_loss", broken)
+    monkeypatch.setattr(step.losses, "cycle_loss", broken)
     with pytest.raises(UserError, match=r"a weight .* not finite after iteration 5; seen: source"):
         train(*images, SMALL, tmp_path / "out", seed=5, device="cpu")
     content = torch.load(tmp_path / "out" / "checkpoint.pt", weights_only=True)

@@ -18,10 +18,11 @@ from labelferry.files import write_json
 from labelferry.io.nifti import read_image
 from labelferry.pace import Decision, Limit
 from labelferry.translate import losses as loss_functions
-from labelferry.translate import training
+from labelferry.translate import step, training
 from labelferry.translate.apply import load_translator
 from labelferry.translate.config import TranslateConfig
-from labelferry.translate.training import rate, train
+from labelferry.translate.step import rate
+from labelferry.translate.training import train
 
 Write = Callable[[str, tuple[int, int, int], bool], Path]
 SMALL = SMALLEST.model_copy(update={"average": 0.9})
@@ -104,7 +105,7 @@ def test_a_translation_that_is_cut_decays_to_its_end_also_after_a_kill(
         rates.append(rate(step, config))
         return rates[-1]
 
-    monkeypatch.setattr(training, "rate", kept_rate)
+    monkeypatch.setattr(step, "rate", kept_rate)
     made = []
     for name, kill in (("whole", None), ("killed", 7)):
         folder = tmp_path / name
@@ -217,7 +218,7 @@ def test_what_the_readings_show_to_whom(images: tuple[list[Path], list[Path]]) -
     config = SMALL.model_copy(update={"amp": "fp32"})
     state = training.start(config, 0, torch.device("cpu"))
     x_s, x_t = torch.rand(2, 1, 32, 32), torch.rand(2, 1, 32, 32)
-    made = training.forward(state, x_s, x_t, config)
+    made = step.forward(state, x_s, x_t, config)
     close = torch.testing.assert_close
     close(made.fake_target, state.to_target(x_s))
     close(made.fake_source, state.to_source(x_t))
@@ -227,11 +228,11 @@ def test_what_the_readings_show_to_whom(images: tuple[list[Path], list[Path]]) -
     close(made.kept_by_to_source, state.to_source(x_s))
     assert made.false_source("cyclegan") is made.fake_source
     assert made.false_source("paper") is made.source_back
-    printed = training.forward(state, x_s, x_t, config.model_copy(update={"identity": "paper"}))
+    printed = step.forward(state, x_s, x_t, config.model_copy(update={"identity": "paper"}))
     close(printed.kept_by_to_target, state.to_target(x_s))
     close(printed.kept_by_to_source, state.to_source(x_t))
     without = config.model_copy(update={"lambda_identity": 0.0})
-    none = training.forward(state, x_s, x_t, without)
+    none = step.forward(state, x_s, x_t, without)
     kept = (none.kept_by_to_target, none.kept_by_to_source)
     assert loss_functions.identity_loss(x_s, x_t, *kept, "cyclegan") == 0
 
@@ -243,7 +244,7 @@ def test_the_translators_move_while_the_discriminators_stand_still(
     for judge in (state.d_t, state.d_s):
         judge.requires_grad_(False)
     x = torch.rand(2, 1, 32, 32)
-    training.backward_t(state, training.forward(state, x, x, SMALL), SMALL)
+    step.backward_t(state, step.forward(state, x, x, SMALL), SMALL)
     assert all(p.grad is None for p in (*state.d_t.parameters(), *state.d_s.parameters()))
     assert all(p.grad is not None for p in state.to_target.parameters())
 
@@ -269,7 +270,7 @@ def test_a_loss_that_is_not_finite_is_told_and_the_checkpoint_kept(
         calls.append(1)
         return values[1].sum() * (float("nan") if len(calls) == 8 else 0.0)
 
-    monkeypatch.setattr(training.losses, "cycle_loss", broken)
+    monkeypatch.setattr(step.losses, "cycle_loss", broken)
     with pytest.raises(UserError, match="not finite at iteration 7"):
         run(images, tmp_path / "out")
     content = torch.load(tmp_path / "out" / "checkpoint.pt", weights_only=True)

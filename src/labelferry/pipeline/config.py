@@ -153,8 +153,8 @@ class RunConfig(_Section):
     device: str = "auto"
     """``auto`` (CUDA where there is one), ``cpu``, ``cuda`` or ``cuda:N``."""
     devices: int = Field(1, ge=1)
-    """Processes that share each batch of a segmentation training, a GPU each (on a CPU: all of
-    them). The result is that of one process up to rounding."""
+    """Processes that share each batch of a training, a GPU each (on a CPU: all of them). The result
+    is that of one process up to rounding. Translators take as many as their batch divides by."""
     threads: int = Field(0, ge=0)
     """CPU threads of torch; 0 takes all cores. A fixed number gives the same bits again."""
     workers: int = Field(1, ge=1)

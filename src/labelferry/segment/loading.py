@@ -14,8 +14,8 @@ import torch
 from torch.utils.data import DataLoader
 
 from labelferry.errors import UserError
+from labelferry.replicas import ALONE, Team
 from labelferry.segment.config import TrainConfig
-from labelferry.segment.replicas import Team
 from labelferry.segment.samples import Batch, PatchDataset, collate
 
 Item = TypeVar("Item")
@@ -25,8 +25,8 @@ def load_batches(
     dataset: PatchDataset, config: TrainConfig, start: int, team: Team | None
 ) -> Generator[Batch, None, None]:
     """Batches from step ``start`` on; with a team, this process's share of each."""
-    team = team or Team(0, 1)
-    indices = team.samples(config, start)
+    team = team or ALONE
+    indices = team.share(range(start * config.batch, config.iterations * config.batch))
     loader = DataLoader(
         dataset,
         batch_size=config.batch // team.size,

@@ -17,12 +17,12 @@ from torch import Tensor, nn
 
 from labelferry.errors import UserError
 from labelferry.pace import Limit, Pace
+from labelferry.replicas import Team, check_devices, device_of, helped
 from labelferry.segment.augment import build_transforms
 from labelferry.segment.config import TrainConfig
 from labelferry.segment.examples import PatchSampler, Prepared
 from labelferry.segment.loading import dead_workers_told, load_batches
 from labelferry.segment.loss import PartialLoss
-from labelferry.segment.replicas import Team, check_devices, device_of, helped
 from labelferry.segment.samples import Batch, PatchDataset, log_contrasts
 from labelferry.segment.state import TrainingState
 from labelferry.translate.precision import autocast
@@ -57,7 +57,8 @@ def fit(
     job = Job(network, prepared, config, patch, context, strides, classes, seed, device)
     if devices == 1:
         return _fit(job, folder, None, limit, progress)
-    check_devices(devices, config, torch.device(device))
+    check_devices(devices, config.batch, torch.device(device))
+    _check_loss(config)
     with helped(_follow, (job,), devices, torch.device(device)) as team:
         return _fit(job, folder, team, limit, progress)
 
@@ -172,10 +173,21 @@ def train_step(
     value: Tensor = loss(outputs, targets, batch.annotated.to(device))
     value.backward()  # type: ignore[no-untyped-call]
     if team:
-        value = team.average(network, value)
+        value = team.average(network.parameters(), value.view(1))
     nn.utils.clip_grad_norm_(network.parameters(), config.gradient_clip)
     optimizer.step()
     return float(value.detach())
+
+
+def _check_loss(config: TrainConfig) -> None:
+    if config.class_weight != 1 or config.rarity or config.dice_present:
+        raise UserError(
+            "a loss that weighs or leaves out organs cannot be divided among devices",
+            seen=f"class_weight {config.class_weight}, rarity {config.rarity}, "
+            f"dice_present {config.dice_present}",
+            allowed="class_weight 1, rarity 0, dice_present false",
+            fix="train with devices = 1",
+        )
 
 
 def _sizes(prepared: Sequence[Prepared]) -> dict[int, int]:

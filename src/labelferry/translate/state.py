@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import pickle
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
@@ -58,6 +58,19 @@ class State:
         }
         return parts if self.average is None else parts | {"average": self.average}
 
+    def content(self) -> dict[str, Any]:
+        """All of it as tensors and numbers."""
+        parts = {name: part.state_dict() for name, part in self.parts.items()}
+        return {"parts": parts, "pools": [self.pool_t, self.pool_s]}
+
+    def take(self, content: Mapping[str, Any]) -> None:
+        """Become what :meth:`content` was."""
+        for name, part in self.parts.items():
+            part.load_state_dict(content["parts"][name])
+        device = next(self.to_target.parameters()).device
+        for pool, kept in zip((self.pool_t, self.pool_s), content["pools"], strict=True):
+            pool[:] = [fake.to(device) for fake in kept]
+
 
 def signature(
     source: Sequence[Path], target: Sequence[Path], config: TranslateConfig, seed: int
@@ -70,13 +83,7 @@ def signature(
 
 def save(folder: Path, state: State, done: int, sign: str) -> None:
     """Write ``checkpoint.pt`` atomically: ``done`` steps have been made."""
-    content = {
-        "schema_version": SCHEMA,
-        "signature": sign,
-        "done": done,
-        "parts": {name: part.state_dict() for name, part in state.parts.items()},
-        "pools": [state.pool_t, state.pool_s],
-    }
+    content = {"schema_version": SCHEMA, "signature": sign, "done": done, **state.content()}
     with atomic_path(folder / CHECKPOINT) as part:
         torch.save(content, part)
 
@@ -98,11 +105,7 @@ def restore(folder: Path, state: State, sign: str) -> int:
     if not fits:
         _LOG.warning("%s belongs to other images or settings, starting anew", path.name)
         return 0
-    for name, part in state.parts.items():
-        part.load_state_dict(content["parts"][name])
-    device = next(state.to_target.parameters()).device
-    for pool, kept in zip((state.pool_t, state.pool_s), content["pools"], strict=True):
-        pool[:] = [fake.to(device) for fake in kept]
+    state.take(content)
     done = int(content["done"])
     _LOG.info("going on after step %d", done)
     return done

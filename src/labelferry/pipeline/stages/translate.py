@@ -12,6 +12,7 @@ import numpy as np
 from labelferry.files import read_json, write_json
 from labelferry.io.nifti import read_image, read_labels, write_volume
 from labelferry.pace import cut_short
+from labelferry.pipeline.config import RunConfig
 from labelferry.pipeline.prepared import PreparedCase, prepared_cases
 from labelferry.pipeline.stage import Context, Stage, Summary, merge_failed, stage_seed
 from labelferry.pipeline.translations import Translation, plan_translations
@@ -130,6 +131,7 @@ def _learn(
             # a domain's translators are the same whatever other domains there are
             seed=context.seed if domain is None else stage_seed(context.seed, domain),
             device=context.device,
+            devices=_devices(context.config),
             names=([case.id for case in source], [case.id for case in target]),
             samples=translation.folder / "samples",
             limit=context.limit("translator", of=translation.of_domain, alike=alike),
@@ -225,6 +227,11 @@ def _compare_sections(context: Context, source: _Cases, target: _Cases) -> tuple
     for case in target:
         domains.setdefault(case.domain, []).append(of(case))
     return compare_sections([of(case) for case in source], domains, context.organs)
+
+
+def _devices(config: RunConfig) -> int:
+    """The most of the devices among which a batch can be divided: CycleGAN's own is of one."""
+    return max(n for n in range(1, config.devices + 1) if config.translate.batch % n == 0)
 
 
 def _stem(context: Context) -> str:

@@ -9,22 +9,22 @@ from __future__ import annotations
 import io
 import multiprocessing
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from multiprocessing import connection
 from multiprocessing.process import BaseProcess
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, distributed, nn
 
 from labelferry.errors import UserError
-from labelferry.segment.config import TrainConfig
 from labelferry.workers import end_with_parent
 
+Batch = TypeVar("Batch", Sequence[Any], Tensor)
 _BACKENDS = {"cpu": "gloo", "cuda": "cpu:gloo,cuda:nccl"}
 _LONGEST_STEP = timedelta(minutes=30)  # a slow loader is waited for
 _PATIENCE = 5.0  # seconds until a process that has died is known as dead
@@ -39,23 +39,33 @@ class Team:
     """0 is the process that was started by a person."""
     size: int
 
-    def samples(self, config: TrainConfig, start: int) -> range:
-        """The samples that this process draws from step ``start`` on: every ``size``-th one, so
-        that all together draw the batches of a single process."""
-        first = start * config.batch + self.rank
-        return range(first, config.iterations * config.batch, self.size)
+    def share(self, batch: Batch) -> Batch:
+        """What this process takes of a batch: every ``size``-th sample, so that all together take
+        the batches of a single process."""
+        return batch[self.rank :: self.size]
 
-    def average(self, network: nn.Module, value: Tensor) -> Tensor:
-        """Replace every gradient by its mean over the team; the mean of ``value``, a scalar."""
-        gradients = [p.grad for p in network.parameters() if p.grad is not None]
-        whole = torch.cat([*(g.flatten() for g in gradients), value.detach().view(1)])
+    def whole(self, share: Tensor) -> Tensor:
+        """The batch whose shares (samples, ...) the processes have; without gradient."""
+        own = share.detach().contiguous()
+        if self.size == 1:
+            return own
+        shares = [torch.empty_like(own) for _ in range(self.size)]
+        distributed.all_gather(shares, own)
+        return torch.stack(shares, 1).flatten(0, 1)
+
+    def average(self, weights: Iterable[nn.Parameter], values: Tensor) -> Tensor:
+        """Replace every gradient by its mean over the team; the means of ``values`` (n,)."""
+        if self.size == 1:
+            return values.detach()
+        gradients = [weight.grad for weight in weights if weight.grad is not None]
+        whole = torch.cat([*(g.flatten() for g in gradients), values.detach()])
         distributed.all_reduce(whole)
         whole /= self.size
         place = 0
         for gradient in gradients:
             gradient.copy_(whole[place : place + gradient.numel()].view_as(gradient))
             place += gradient.numel()
-        return whole[-1]
+        return whole[place:]
 
     def give(self, state: Mapping[str, Any]) -> None:
         """Send a state of tensors and numbers to the others (from the first process)."""
@@ -85,21 +95,17 @@ class Team:
             yield step, total
 
 
-def check_devices(devices: int, config: TrainConfig, device: torch.device) -> None:
-    """Raise ``UserError`` where a training cannot be divided into so many processes."""
-    if config.batch % devices:
+ALONE = Team(0, 1)
+"""The team of a training in one process."""
+
+
+def check_devices(devices: int, batch: int, device: torch.device) -> None:
+    """Raise ``UserError`` where batches cannot be divided among so many processes."""
+    if batch % devices:
         raise UserError(
             "a batch cannot be divided among the devices",
-            seen=f"batch {config.batch}, devices {devices}",
+            seen=f"batch {batch}, devices {devices}",
             fix="choose a batch that is a multiple of the devices",
-        )
-    if config.class_weight != 1 or config.rarity or config.dice_present:
-        raise UserError(
-            "a loss that weighs or leaves out organs cannot be divided among devices",
-            seen=f"class_weight {config.class_weight}, rarity {config.rarity}, "
-            f"dice_present {config.dice_present}",
-            allowed="class_weight 1, rarity 0, dice_present false",
-            fix="train with devices = 1",
         )
     if device.type == "cuda" and devices > torch.cuda.device_count():
         raise UserError(
