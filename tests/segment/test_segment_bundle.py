@@ -3,6 +3,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import math
 import pickle
 import stat
 import zipfile
@@ -11,6 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -18,6 +20,7 @@ from torch import Tensor
 from labelferry.anatomy.config import AnatomyConfig
 from labelferry.errors import UserError
 from labelferry.organs import FLARE
+from labelferry.prior.learn import learn_prior
 from labelferry.segment import archive
 from labelferry.segment.bundle import (
     Bundle,
@@ -29,6 +32,7 @@ from labelferry.segment.bundle import (
 from labelferry.segment.config import NetworkConfig
 from labelferry.segment.network import build_network
 from labelferry.segment.plans import make_dataset, make_plans
+from labelferry.volume import Grid, Segmentation
 
 NETWORK = NetworkConfig(patch=(8, 16, 16), channels=2, downsamplings=2, convolutions=1)
 ANATOMY = AnatomyConfig(spacing=(3.0, 3.0, 5.0))
@@ -320,3 +324,32 @@ def test_nothing_is_written_that_could_not_be_read(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"plans\.json"):
         write_bundle(tmp_path / "model", replace(make(), plans=make(other).plans), state())
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_prior_travels_with_the_model(tmp_path: Path) -> None:
+    array = np.zeros((12, 10, 9), np.uint8)
+    array[2:5, 3:6, 2:6], array[8:10, 4:6, 3:5] = 1, 3
+    labels = Segmentation(array, Grid(array.shape, np.diag([5.0, 5.0, 5.0, 1.0])))
+    prior = learn_prior([(labels, labels.held)], FLARE)
+    write_bundle(tmp_path / "model", replace(make(), prior=prior), state())
+    assert read_bundle(tmp_path / "model")[0].prior == prior
+    pack_bundle(tmp_path / "model", tmp_path / "model.zip")
+    assert read_bundle(tmp_path / "model.zip")[0].prior == prior
+
+
+@pytest.mark.parametrize(
+    "key, value",
+    [("log_size_sd", 0), ("position_mm", [0, 0, math.nan]), ("id", 99), ("size", "width"),
+     ("present_rate", "often"), ("side", None)],
+)  # fmt: skip
+def test_a_prior_that_is_none_is_refused(tmp_path: Path, key: str, value: Any) -> None:
+    array = np.zeros((12, 10, 9), np.uint8)
+    array[2:5, 3:6, 2:6] = 1
+    labels = Segmentation(array, Grid(array.shape, np.diag([5.0, 5.0, 5.0, 1.0])))
+    prior = learn_prior([(labels, labels.held)], FLARE)
+    write_bundle(tmp_path / "model", replace(make(), prior=prior), state())
+    header = json.loads((tmp_path / "model/bundle.json").read_text())
+    header["prior"]["organs"][0][key] = value
+    (tmp_path / "model/bundle.json").write_text(json.dumps(header))
+    with pytest.raises(UserError, match="prior"):
+        read_bundle(tmp_path / "model")

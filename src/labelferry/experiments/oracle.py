@@ -14,7 +14,7 @@ from labelferry.pipeline.config import RunConfig
 from labelferry.pipeline.events import Events
 from labelferry.pipeline.learn import task_of
 from labelferry.pipeline.manifest import Manifest
-from labelferry.pipeline.prepared import prepared_cases
+from labelferry.pipeline.prepared import prepared_cases, read_prior
 from labelferry.pipeline.stage import stage_seed
 from labelferry.segment.engine import train_model
 from labelferry.segment.examples import Example
@@ -42,7 +42,7 @@ def train_oracle(
     examples = _examples(run, folder / "labels", organs, truth, config)
     return train_model(
         examples,
-        task_of("oracle", organs, config, config.refine),
+        task_of("oracle", organs, config, config.refine, read_prior(run / "prepare")),
         config.refine.train,
         folder,
         seed=stage_seed(config.seed, "oracle"),

@@ -11,13 +11,18 @@ from labelferry.pipeline.config import RunConfig, StudentConfig, TeachConfig
 from labelferry.pipeline.plausible import judge, write_plausibility
 from labelferry.pipeline.prepared import PreparedCase, predict_cases, read_prior
 from labelferry.pipeline.stage import Context
+from labelferry.prior.model import Prior
 from labelferry.segment.config import TrainConfig
 from labelferry.segment.engine import Task, train_model
 from labelferry.segment.examples import Example
 
 
 def task_of(
-    name: str, organs: OrganSet, run: RunConfig, config: TeachConfig | StudentConfig
+    name: str,
+    organs: OrganSet,
+    run: RunConfig,
+    config: TeachConfig | StudentConfig,
+    prior: Prior,
 ) -> Task:
     """What a network of a run is to learn, from the section that speaks of it."""
     return Task(
@@ -28,6 +33,7 @@ def task_of(
         config.network,
         config.normalisation,
         run.predict.model_dump(mode="json"),
+        prior,
     )
 
 
@@ -52,7 +58,7 @@ def learn_and_label(
     """
     model = train_model(
         examples,
-        task_of(name, context.organs, context.config, config),
+        task_of(name, context.organs, context.config, config, read_prior(context.of("prepare"))),
         config.train,
         context.folder,
         seed=context.seed,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from functools import cached_property
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -124,4 +124,12 @@ def _organ_from_json(row: Mapping[str, Any]) -> OrganPrior:
     for key in ("position_mm", "position_sd_mm"):
         x, y, z = fields[key]
         fields[key] = (float(x), float(y), float(z))
-    return OrganPrior(**fields)
+    organ = OrganPrior(**fields)
+    # a prior may come with a model from anywhere
+    numbers = [v for k, v in asdict(organ).items() if k not in ("name", "size")]
+    spreads = (organ.log_size_sd, *organ.position_sd_mm)
+    if not np.isfinite(np.hstack(numbers)).all() or min(spreads) <= 0:
+        raise ValueError(f"{organ.name}: a number is out of range")
+    if not isinstance(organ.id, int) or organ.size not in get_args(SizeKind):
+        raise ValueError(f"{organ.name}: id {organ.id}, size {organ.size}")
+    return organ

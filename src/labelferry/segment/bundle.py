@@ -24,6 +24,7 @@ from labelferry.cases import Modality
 from labelferry.errors import UserError
 from labelferry.files import atomic_folder, atomic_path, write_json
 from labelferry.organs import OrganSet
+from labelferry.prior.model import Prior
 from labelferry.segment.archive import BUNDLE_FILES, Reader, open_reader
 from labelferry.segment.config import NetworkConfig, Space
 from labelferry.segment.network import build_network
@@ -62,6 +63,8 @@ class Bundle:
     """Where the model comes from; JSON-able, without anything of a patient."""
     inference: dict[str, Any] = field(default_factory=dict)
     """How its run applies it: fields of ``PredictConfig``, which a caller may change."""
+    prior: Prior | None = None
+    """What the source labels of its run say about organs: the measure of what it predicts."""
     schema_version: int = SCHEMA
 
     @property
@@ -95,6 +98,7 @@ class _Header(BaseModel):
     network: NetworkConfig
     provenance: dict[str, Any]
     inference: dict[str, Any] = {}
+    prior: dict[str, Any] | None = None
     sha256: dict[str, str]
 
 
@@ -133,6 +137,7 @@ def write_bundle(folder: Path, bundle: Bundle, weights: dict[str, Tensor]) -> No
             network=bundle.network,
             provenance=bundle.provenance,
             inference=bundle.inference,
+            prior=None if bundle.prior is None else bundle.prior.to_json(),
             sha256=hashes,
         )
         write_json(part / _HEADER, header.model_dump(mode="json"))
@@ -148,9 +153,10 @@ def read_bundle(path: Path) -> tuple[Bundle, dict[str, Tensor]]:
         header = _read_header(read(_HEADER, _JSON_LIMIT), path)
         plans = _object(_verified(read, _PLANS, _JSON_LIMIT, header, path), _PLANS, path)
         dataset = _object(_verified(read, _DATASET, _JSON_LIMIT, header, path), _DATASET, path)
+        organs = _organs(header.organs, path)
         bundle = Bundle(
             name=header.name,
-            organs=_organs(header.organs, path),
+            organs=organs,
             space=header.space,
             anatomy=header.anatomy,
             modality=header.modality,
@@ -159,6 +165,7 @@ def read_bundle(path: Path) -> tuple[Bundle, dict[str, Tensor]]:
             dataset=dataset,
             provenance=header.provenance,
             inference=header.inference,
+            prior=_prior(header.prior, organs, path),
             schema_version=header.schema_version,
         )
         _check(bundle, path)
@@ -259,6 +266,21 @@ def _organs(rows: list[dict[str, Any]], path: Path) -> OrganSet:
         return OrganSet.from_json(rows)
     except (UserError, ValueError, TypeError) as error:
         raise UserError("bundle.json lists no valid organs", path=path, seen=error) from error
+
+
+def _prior(value: dict[str, Any] | None, organs: OrganSet, path: Path) -> Prior | None:
+    if value is None:
+        return None
+    try:
+        prior = Prior.from_json(value)
+    except UserError as error:
+        raise UserError("bundle.json holds no valid prior", path=path, seen=error) from error
+    unknown = {row.id for row in prior.organs} - organs.ids
+    if unknown:
+        raise UserError(
+            "the prior in bundle.json speaks of other organs", path=path, seen=sorted(unknown)
+        )
+    return prior
 
 
 def _check(bundle: Bundle, path: Path) -> None:

@@ -16,6 +16,7 @@ from labelferry.errors import UserError
 from labelferry.io.nifti import read_image, read_labels
 from labelferry.organs import OrganSet
 from labelferry.pace import Limit, read_decision
+from labelferry.prior.model import Prior
 from labelferry.segment.bundle import Bundle, read_bundle, write_bundle
 from labelferry.segment.config import NetworkConfig, Space, TrainConfig
 from labelferry.segment.examples import Example, describe, load_examples
@@ -44,6 +45,8 @@ class Task:
     """``image``: each image by its own mean and SD. ``dataset``: nnU-Net's CT scheme (2.5)."""
     inference: Mapping[str, Any] = field(default_factory=dict)
     """How the model is to be applied, as its bundle tells (``PredictConfig``)."""
+    prior: Prior | None = None
+    """What the source labels say about organs; it travels with the model."""
 
 
 def train_model(
@@ -133,6 +136,7 @@ def train_model(
             **({"time_limit": asdict(decided)} if decided else {}),
         },
         inference=dict(task.inference),
+        prior=task.prior,
     )
     write_bundle(model, bundle, final)
     del prepared  # open files cannot be removed on Windows

@@ -113,7 +113,8 @@ def _train_round(context: Context, this: Round, target: Sequence[PreparedCase]) 
     config = context.config.refine
     organs = known_organs(context)
     mri = target_examples(target, this.labels_in, {c.id: organs for c in target}, config.space)
-    task = task_of(f"round {this.number}", context.organs, context.config, config)
+    prior = read_prior(context.of("prepare"))
+    task = task_of(f"round {this.number}", context.organs, context.config, config, prior)
     model = train_model(
         [*mri, *source_examples(context, config, len(mri))],
         task,
