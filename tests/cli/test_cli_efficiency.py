@@ -14,8 +14,8 @@ import pytest
 from labelferry.cli import run
 from labelferry.predict import efficiency
 from labelferry.predict.costs import CaseCost, CostTable
-from labelferry.predict.files import Failure
 from labelferry.predict.memory import Sample
+from labelferry.predict.tables import Failure
 
 
 def cost(case: str, seconds: float, mb: float) -> CaseCost:

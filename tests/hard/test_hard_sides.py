@@ -10,6 +10,7 @@ from labelferry.io.nifti import write_volume
 from labelferry.organs import FLARE
 from labelferry.pipeline.plausible import judge
 from labelferry.pipeline.prepared import PreparedCase
+from labelferry.predict.entropy import Prediction
 from labelferry.predict.predictor import Model
 from labelferry.prior.learn import learn_prior
 from labelferry.volume import Grid, Segmentation
@@ -28,9 +29,9 @@ def test_predict_names_it(tmp_path, call, model, monkeypatch, how):
 
     def seen(self, volume, case):
         array = labels()[part] if case == how else labels()
-        return Segmentation(np.ascontiguousarray(array), volume.grid)
+        return Prediction(Segmentation(np.ascontiguousarray(array), volume.grid), {})
 
-    monkeypatch.setattr(Model, "predict", seen)
+    monkeypatch.setattr(Model, "prediction", seen)
     for name in (how, "good"):
         save(tmp_path / "in" / f"{name}.nii.gz", mr())
     code, text = call("predict", tmp_path / "in", tmp_path / "out", "--model", model)

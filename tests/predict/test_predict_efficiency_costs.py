@@ -10,8 +10,8 @@ import pytest
 
 from labelferry.errors import UserError
 from labelferry.predict.costs import CaseCost, CostTable
-from labelferry.predict.files import Failure
 from labelferry.predict.memory import Sample
+from labelferry.predict.tables import Failure
 
 
 def cost(case: str = "a", seconds: float = 1.0, *mb: float) -> CaseCost:

@@ -62,7 +62,9 @@ def test_a_failed_case_stops_no_other(cohort: Path, fake_model: Make, tmp_path: 
         fake_model(), find_images(cohort), out, progress=lambda a, b: seen.append((a, b))
     )
     assert [failure.case for failure in failures] == ["p3"]
-    assert sorted(p.name for p in out.iterdir()) == ["failures.csv", "p1_T1.nii.gz", "p2.nii.gz"]
+    assert sorted(p.name for p in out.iterdir()) == [
+        "failures.csv", "p1_T1.nii.gz", "p2.nii.gz", "quality.csv", "volumes.csv",
+    ]  # fmt: skip
     with (out / "failures.csv").open(encoding="utf-8") as stream:
         rows = list(csv.DictReader(stream))
     assert rows[0]["case"] == "p3"
@@ -183,14 +185,14 @@ def test_the_next_image_is_read_while_the_network_works(
         return read(path)
 
     model = fake_model()
-    predict = model.predict
+    predict = model.prediction
 
     def predicting(*args: Any, **kwargs: Any) -> Any:
         assert second.wait(60), "the second image is read before the first is labelled"
         return predict(*args, **kwargs)
 
     monkeypatch.setattr(files, "read_image", reading)
-    monkeypatch.setattr(model, "predict", predicting)
+    monkeypatch.setattr(model, "prediction", predicting)
     assert predict_files(model, inputs, tmp_path / "out") == []
 
 

@@ -24,6 +24,9 @@ def predict(
     key: Path | None = None,
     engine: EngineName | None = None,
     amp: Amp | None = None,
+    fix_orientation: Annotated[bool, Parameter(negative="")] = False,
+    quality: Path | None = None,
+    skip_done: Annotated[bool, Parameter(negative="")] = False,
 ) -> int:
     """Label images with a model.
 
@@ -53,6 +56,14 @@ def predict(
         or openvino.
     amp
         Precision of the network: auto, bf16, fp16 or fp32.
+    fix_orientation
+        Label a picture whose organs contradict its header as if it were mirrored or turned over,
+        and write the labels onto the file's own voxels. Without it such a picture is only named.
+    quality
+        Write how far to trust each organ into this CSV file. A folder of labels has quality.csv
+        (and volumes.csv) anyway.
+    skip_done
+        Leave labels that are there already as they are.
     """
     from labelferry.cli.console import TerminalEvents, console, error_console
     from labelferry.cli.evaluate import refuse_folders
@@ -60,15 +71,15 @@ def predict(
     from labelferry.files import write_text
     from labelferry.io.pseudonyms import keep_key_apart
     from labelferry.predict.files import (
-        FAILURES,
         find_inputs,
         keep_out,
         output_paths,
         predict_files,
     )
     from labelferry.predict.formats import check_formats
+    from labelferry.predict.tables import FAILURES
 
-    refuse_folders(key)
+    refuse_folders(key, quality)
     keep_key_apart(key, output)
     with TerminalEvents() as events:
         inputs = find_inputs(
@@ -93,6 +104,9 @@ def predict(
             loaded,
             inputs,
             output,
+            overwrite=not skip_done,
+            fix_orientation=fix_orientation,
+            quality=quality,
             formats=format,
             progress=lambda done, total: events.progress("images labelled", done, total),
             told=lambda note: tell(events, note),

@@ -46,14 +46,16 @@ _ORDER: tuple[tuple[int, str, str], ...] = (
     (2, "spleen", "duodenum"),
 )
 """Axis (R, A, S) and two organs: the first lies further along the axis than the second."""
-_PREDICTED_PAIRS = 3
-_ONE_PIECE = 0.8
+PREDICTED_PAIRS = 3
+"""Labels that a network made may be wrong: it takes as many pairs to believe them."""
+ONE_PIECE = 0.8
 """Share of an organ's voxels that its largest piece holds."""
-_AXES = (
+SWAPPED = (
     "left and right are swapped",
     "front and back are swapped",
     "head and foot are swapped",
 )
+"""What is said of each axis (R, A, S)."""
 
 
 def voxel_counts(
@@ -94,7 +96,7 @@ def contradictions(places: Mapping[str, Point]) -> list[str]:
     sides that alone lies the wrong way round is called swapped labels.
     """
     said = turned(places)
-    if any(_AXES[0] in text for text in said):
+    if any(SWAPPED[0] in text for text in said):
         return said
     wrong = [(first, second) for first, second, step in _steps(places, 0) if step < -_LEAST_MM]
     return said + [
@@ -111,7 +113,7 @@ def turned(places: Mapping[str, Point], least: int = 2) -> list[str]:
     it and none the right way.
     """
     said = []
-    for axis, words in enumerate(_AXES):
+    for axis, words in enumerate(SWAPPED):
         steps = _steps(places, axis)
         wrong = [(first, second) for first, second, step in steps if step < -_LEAST_MM]
         if len(wrong) >= least and all(step <= _LEAST_MM for _, _, step in steps):
@@ -129,16 +131,16 @@ def turned_in_prediction(
     places = centroids(labels, organs)
     if believed is not None:
         places = {name: place for name, place in places.items() if name in believed}
-    if not turned(places, _PREDICTED_PAIRS):
+    if not turned(places, PREDICTED_PAIRS):
         return []  # nearly always, and no organ need be taken apart
     whole = {k: v for k, v in places.items() if _in_one_piece(labels, organs.named(k).id)}
-    return turned(whole, _PREDICTED_PAIRS)
+    return turned(whole, PREDICTED_PAIRS)
 
 
 def _in_one_piece(labels: Segmentation, value: int) -> bool:
     parts, number = ndimage.label(labels.array == value)
     sizes = np.bincount(parts.ravel(), minlength=number + 1)[1:]
-    return bool(sizes.max() >= _ONE_PIECE * sizes.sum())
+    return bool(sizes.max() >= ONE_PIECE * sizes.sum())
 
 
 def _steps(places: Mapping[str, Point], axis: int) -> list[tuple[str, str, float]]:

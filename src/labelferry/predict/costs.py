@@ -10,8 +10,8 @@ from typing import Any
 from labelferry.errors import UserError
 from labelferry.files import csv_text, write_json, write_text
 from labelferry.predict.config import Export
-from labelferry.predict.files import Failure
 from labelferry.predict.memory import Kind, Sample
+from labelferry.predict.tables import Failure
 from labelferry.spread import Spread, spread_of
 
 SCHEMA = 1

@@ -24,8 +24,9 @@ from labelferry.errors import UserError
 from labelferry.files import atomic_path
 from labelferry.predict.config import Export
 from labelferry.predict.costs import CaseCost, CostTable
-from labelferry.predict.files import Failure, case_id, find_images, keep_out, output_paths
+from labelferry.predict.files import case_id, find_images, keep_out, output_paths
 from labelferry.predict.memory import Meter, Sample, collect, open_meter
+from labelferry.predict.tables import Failure
 from labelferry.workers import spawned_pool
 
 _INTERVALS = (0.005, 10.0)

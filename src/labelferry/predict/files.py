@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import logging
 import os
 from collections.abc import Callable, Mapping, Sequence
@@ -13,34 +12,35 @@ from typing import TYPE_CHECKING
 
 from labelferry.cases import Case
 from labelferry.errors import UserError
-from labelferry.files import atomic_path
 from labelferry.io.discover import discover
-from labelferry.io.images import read_case, read_image
+from labelferry.io.images import read_case, read_image, read_labels
 from labelferry.io.names import CHANNEL
 from labelferry.io.nifti import SUFFIXES, Image, stem
 from labelferry.io.nnunet import is_raw, read_raw
 from labelferry.io.notes import Note, note_of
 from labelferry.io.remarks import image_notes
-from labelferry.io.sides import turned_in_prediction
 from labelferry.organs import FLARE
 from labelferry.predict.config import LabelFormat
+from labelferry.predict.facing import label
 from labelferry.predict.formats import SEG_SUFFIX, outputs, write_labels
+from labelferry.predict.quality import CaseQuality, assess
+from labelferry.predict.tables import (
+    FAILURES,
+    Failure,
+    Tables,
+    write_failures,
+)
 from labelferry.volume import Segmentation
 
 if TYPE_CHECKING:
     from labelferry.predict.foreign import Labeller
 
-FAILURES = "failures.csv"
-_LOOK = "look at the image and its orientation, and at the labels"
+_LOOK = "look at the image and its labels"
+_NO_PRIOR = (
+    "this model holds no prior of its source: nothing is said of how plausible volumes and places "
+    "are (quality.csv: z is empty)"
+)
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Failure:
-    """A case that was not labelled, and why: with the name of its file, without any path."""
-
-    case: str
-    reason: str
 
 
 @dataclass(frozen=True)
@@ -171,6 +171,8 @@ def predict_files(
     output: Path,
     *,
     overwrite: bool = True,
+    fix_orientation: bool = False,
+    quality: Path | None = None,
     formats: Sequence[LabelFormat] = ("nifti",),
     progress: Callable[[int, int], None] | None = None,
     told: Callable[[Note], None] | None = None,
@@ -179,10 +181,12 @@ def predict_files(
 
     See :func:`output_paths` for the names. Headers keep the geometry of their images. A failed case
     does not stop the others; where ``output`` is a folder, ``failures.csv`` in it lists them, with
-    those that ``inputs`` refused. With ``overwrite`` off, labels that are there already are left as
-    they are. ``formats``: see :func:`labelferry.predict.formats.write_labels`. ``told`` receives
-    what there is to say about an image that is labelled all the same, and which file of a DICOM
-    series is bad.
+    those that ``inputs`` refused, and ``volumes.csv`` and ``quality.csv`` tell of every case that
+    has labels there. ``quality`` is another place for the latter, which a single file gets on
+    request alone. With ``overwrite`` off, labels that are there already are left as they are.
+    ``fix_orientation``: see :func:`labelferry.predict.facing.label`. ``formats``: see
+    :func:`labelferry.predict.formats.write_labels`. ``told`` receives what there is to say about an
+    image that is labelled all the same, and which file of a DICOM series is bad.
     """
     series: Mapping[str, Case] = {}
     if isinstance(inputs, Inputs):
@@ -197,6 +201,13 @@ def predict_files(
         for path, place in places.items()
         if overwrite or not all(file.exists() for file in outputs(place, formats).values())
     ]
+
+    folder = output if output not in places.values() else None
+    tables = Tables.beside(folder, quality, model.organs, without={names[path] for path in todo})
+    if told and tables.quality and model.prior is None:
+        told(Note(None, None, _NO_PRIOR, None, "info"))
+    for path in [path for path in places if path not in todo]:
+        _measure(model, tables, outputs(places[path], ("nifti",))["nifti"], names[path], told)
 
     def read(path: Path) -> Image:
         known = series.get(names[path])
@@ -215,9 +226,9 @@ def predict_files(
         failures.append(Failure(case, _reason(error, path)))
 
     # the next image is read, and the last labels are written, while the network works
-    with ThreadPoolExecutor(1) as reader, ThreadPoolExecutor(1) as writer:
+    with tables.kept(), ThreadPoolExecutor(1) as reader, ThreadPoolExecutor(1) as writer:
         following = [reader.submit(read, path) for path in todo[:1]]
-        written: list[tuple[Path, Future[None]]] = []
+        written: list[tuple[Path, CaseQuality, Future[None]]] = []
         for number, path in enumerate(todo):
             if progress:
                 progress(number + len(places) - len(todo), len(places))
@@ -225,35 +236,60 @@ def predict_files(
             following += [reader.submit(read, after) for after in todo[number + 1 :][:1]]
             try:
                 image = coming.result()
-                labels = _label(model, image, path, names[path], told)
-                written.append((path, writer.submit(write, path, labels, image)))
+                labels, judged = _label(model, image, path, names[path], fix_orientation, told)
+                written.append((path, judged, writer.submit(write, path, labels, image)))
             except Exception as error:  # whatever one image does, the others are still labelled
                 failed(path, error)
             while written and (len(written) > 1 or path == todo[-1]):
-                earlier, done = written.pop(0)
-                if (fault := done.exception()) is not None:
-                    if not isinstance(fault, Exception):
-                        raise fault
+                earlier, judged, done = written.pop(0)
+                fault = done.exception()
+                if fault is None:
+                    tables.add(judged)
+                elif isinstance(fault, Exception):
                     failed(earlier, fault)
+                else:
+                    raise fault
     if progress:
         progress(len(places), len(places))
-    if output not in places.values():
-        _write_failures(output / FAILURES, failures)
+    if folder is not None:
+        write_failures(folder / FAILURES, failures)
     return failures
 
 
 def _label(
-    model: Labeller, image: Image, path: Path, case: str, told: Callable[[Note], None] | None
-) -> Segmentation:
+    model: Labeller,
+    image: Image,
+    path: Path,
+    case: str,
+    fix: bool,
+    told: Callable[[Note], None] | None,
+) -> tuple[Segmentation, CaseQuality]:
     if told:
         for note in image_notes(image, path, case, model.modality):
             if note.severity != "refused":  # the model refuses it itself
                 told(note)
-    labels = model.predict(image.volume, case=case)
-    if told:
-        for text in turned_in_prediction(labels, model.organs):
-            told(Note(case, path, f"{path.name}: {text}; by its labels", _LOOK, "warning"))
-    return labels
+    labels, quality = label(model, image.volume, case, fix=fix)
+    if told and (text := quality.warning()):
+        told(Note(case, path, f"{path.name}: {text}", _LOOK, "warning"))
+    return labels, quality
+
+
+def _measure(
+    model: Labeller,
+    tables: Tables,
+    labels: Path,
+    case: str,
+    told: Callable[[Note], None] | None,
+) -> None:
+    """The rows of a case that was labelled before, from its labels where no table tells of it."""
+    if case in tables.rows or tables.quality is None:
+        return
+    try:
+        tables.add(assess(case, read_labels(labels, model.organs), model.organs, model.prior))
+    except UserError as error:
+        if told:
+            text = f"{labels.name}: these labels are left as they are, and not measured"
+            told(Note(case, labels, f"{text}: {error.what}", None, "warning"))
 
 
 def _reason(error: Exception, path: Path) -> str:
@@ -266,13 +302,3 @@ def _reason(error: Exception, path: Path) -> str:
     reason = reason.replace(str(path), path.name)
     is_series = not path.suffix  # its name is that of the case
     return reason if is_series or path.name in reason else f"{path.name}: {reason}"
-
-
-def _write_failures(path: Path, failures: Sequence[Failure]) -> None:
-    if not failures:
-        path.unlink(missing_ok=True)  # of an earlier run
-        return
-    with atomic_path(path) as part, part.open("w", encoding="utf-8", newline="") as stream:
-        writer = csv.writer(stream)
-        writer.writerow(["case", "reason"])
-        writer.writerows((failure.case, failure.reason) for failure in failures)

@@ -17,11 +17,13 @@ from labelferry.io.numbering import numbering_of
 from labelferry.organs import LabelScheme, OrganSet
 from labelferry.predict.config import Amp, EngineName, Export, PredictConfig
 from labelferry.predict.engines import open_engine
+from labelferry.predict.entropy import EntropyMeter, Prediction, Watch, unwatched
 from labelferry.predict.export import exact_labels
 from labelferry.predict.inputs import ImageLike, as_volume
 from labelferry.predict.predictor import choose_device, load_model
 from labelferry.predict.sums import Weighing
 from labelferry.predict.window import scan
+from labelferry.prior.model import Prior
 from labelferry.segment.foreign import Foreign, build_networks, is_foreign, read_foreign
 from labelferry.volume import Segmentation, canonical, reorient
 
@@ -39,6 +41,13 @@ class Labeller(Protocol):
 
     def predict(self, image: ImageLike, *, case: str | None = None) -> Segmentation:
         """Organ ids on the image's own grid."""
+
+    @property
+    def prior(self) -> Prior | None:
+        """What its source labels say about organs; None where it does not know."""
+
+    def prediction(self, image: ImageLike, *, case: str | None = None) -> Prediction:
+        """The same labels, and how sure the network is of each organ."""
 
 
 class ForeignModel:
@@ -64,6 +73,11 @@ class ForeignModel:
         """CT where it scales by the data set's Hounsfield units, else MR."""
         return self.foreign.modality
 
+    @property
+    def prior(self) -> Prior | None:
+        """None: nnU-Net keeps no statistics of where organs lie."""
+        return None
+
     def numbering(self, organs: OrganSet) -> LabelScheme:
         """Which of ``organs`` each label value means, by name; ``UserError`` where none does."""
         return numbering_of({o.name: o.id for o in self.organs}, organs, "dataset.json")
@@ -74,13 +88,21 @@ class ForeignModel:
         ``image``: see :func:`labelferry.predict.inputs.as_volume`. Raises ``UserError`` for an
         image that cannot be read or has no contrast.
         """
+        return self._label(image, case, unwatched)
+
+    def prediction(self, image: ImageLike, *, case: str | None = None) -> Prediction:
+        """The same labels, and how sure the network is of each organ."""
+        meter = EntropyMeter(len(self.organs) + 1)
+        return Prediction(self._label(image, case, meter.watch), meter.means())
+
+    def _label(self, image: ImageLike, case: str | None, watch: Watch) -> Segmentation:
         volume = as_volume(image)
         check_contrast(volume.array, self.modality, case)
         seen = canonical(volume) if self.foreign.reorients else volume
         array = np.ascontiguousarray(seen.array.transpose(2, 1, 0), np.float32)
         ready = self.foreign.recipe.prepare(array, seen.grid.spacing[::-1])
         labels = exact_labels(
-            self._slabs(torch.from_numpy(ready.data)),
+            watch(self._slabs(torch.from_numpy(ready.data))),
             ready.data.shape[1:],
             ready.shape,
             ready.spacing,

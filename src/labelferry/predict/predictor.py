@@ -17,6 +17,7 @@ from labelferry.errors import UserError
 from labelferry.organs import OrganSet
 from labelferry.predict.config import Amp, EngineName, Export, PredictConfig
 from labelferry.predict.engines import open_engine
+from labelferry.predict.entropy import EntropyMeter, Prediction, Watch, unwatched
 from labelferry.predict.export import (
     argmax_labels,
     export_slabs,
@@ -26,6 +27,7 @@ from labelferry.predict.export import (
 )
 from labelferry.predict.inputs import ImageLike, as_volume
 from labelferry.predict.window import background, join_slabs, place_slabs, scan
+from labelferry.prior.model import Prior
 from labelferry.segment.bundle import Bundle, open_network, read_bundle
 from labelferry.segment.preprocess import add_context, preprocess
 from labelferry.volume import Grid, Segmentation, reorient, uncrop
@@ -61,18 +63,31 @@ class Model:
         """What it is for."""
         return self.bundle.modality
 
+    @property
+    def prior(self) -> Prior | None:
+        """What the source labels of its run say about organs, where it knows them."""
+        return self.bundle.prior
+
     def predict(self, image: ImageLike, *, case: str | None = None) -> Segmentation:
         """Organ ids on the image's own grid, of any orientation; outside the body 0.
 
         ``image``: a NIfTI path, a nibabel or SimpleITK image, or a ``Volume``. Raises ``UserError``
         (naming ``case``) for an image that cannot be read or holds nothing to see.
         """
+        return self._label(image, case, unwatched)
+
+    def prediction(self, image: ImageLike, *, case: str | None = None) -> Prediction:
+        """The same labels, and how sure the network is of each organ."""
+        meter = EntropyMeter(self.bundle.classes)
+        return Prediction(self._label(image, case, meter.watch), meter.means())
+
+    def _label(self, image: ImageLike, case: str | None, watch: Watch) -> Segmentation:
         volume = as_volume(image)
         config = self.bundle.anatomy
         if self.bundle.space == "plain":  # nobody looks at the edges
             config = config.model_copy(update={"sobel": "none"})
         prepared = prepare(volume, self.bundle.modality, config, case=case)
-        return self._on_grid(prepared, volume.grid)
+        return self._on_grid(prepared, volume.grid, watch)
 
     def logits(self, prepared: Prepared) -> Tensor:
         """Scores (classes, z, y, x) on the working grid; on the model's device where they fit."""
@@ -110,10 +125,10 @@ class Model:
         probabilities = torch.softmax(logits, 0).half().cpu().numpy()
         return np.ascontiguousarray(probabilities.transpose(0, 3, 2, 1))
 
-    def _on_grid(self, prepared: Prepared, grid: Grid) -> Segmentation:
+    def _on_grid(self, prepared: Prepared, grid: Grid, watch: Watch) -> Segmentation:
         part = prepared.canonical.cropped(prepared.box)
         labels = export_slabs(
-            self._slabs(prepared),
+            watch(self._slabs(prepared)),
             prepared.image.grid.shape[::-1],
             part.shape[::-1],
             self.config.export,

@@ -41,7 +41,7 @@ def measure_organs(
     array = np.asarray(labels.array)
     wanted = None if organs is None else set(organs)
     found: dict[int, OrganMeasure] = {}
-    for index, box in enumerate(ndimage.find_objects(array.astype(np.int32, copy=False))):
+    for index, box in enumerate(ndimage.find_objects(array)):
         organ = index + 1
         if box is None or (wanted is not None and organ not in wanted):
             continue

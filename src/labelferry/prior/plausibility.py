@@ -103,8 +103,16 @@ def plausibility(
     moved onto the prior. An organ cut by the image's end can only be too large, and its height
     does not count. ``annotated`` limits the judgement to organs that the map can hold at all.
     """
+    known = [row.id for row in prior.organs if annotated is None or row.id in annotated]
+    return judge_measures(measure_organs(labels, known), prior, annotated)
+
+
+def judge_measures(
+    measures: Mapping[int, OrganMeasure], prior: Prior, annotated: frozenset[int] | None = None
+) -> CasePlausibility:
+    """The same of a label map that is measured already; organs without a prior are not judged."""
     known = {row.id: row for row in prior.organs if annotated is None or row.id in annotated}
-    measures = measure_organs(labels, known)
+    measures = {organ: m for organ, m in measures.items() if organ in known}
     origin = prior.frame(measures)
     organs: dict[int, OrganPlausibility] = {}
     for organ_id, row in known.items():
