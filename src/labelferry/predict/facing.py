@@ -14,8 +14,9 @@ if TYPE_CHECKING:
     from labelferry.predict.foreign import Labeller
 
 V = TypeVar("V", bound=Volume)
-_BETTER = 1.0
-"""By how much lower the mean z of a picture read the other way round must be."""
+_GOOD, _BETTER = 2.0, 1.0
+"""Where organs do not say how they lie: the mean z that a reversed picture must come to, and by how
+much it must be lower than before."""
 
 
 def flipped(volume: V, flips: Flips) -> V:
@@ -44,8 +45,9 @@ def label(
     quality = assess(case, found.labels, model.organs, model.prior, found.entropy)
     if not fix:
         return found.labels, quality
-    labels = found.labels
-    limit = _mean_z(quality) - (0 if any(quality.flips) else _BETTER)
+    labels, limit = found.labels, _mean_z(quality)
+    if not any(quality.flips):
+        limit = min(_GOOD, limit - _BETTER)
     for flips in _candidates(quality):
         found = model.prediction(flipped(image, flips), case=case)
         judged = assess(case, found.labels, model.organs, model.prior, found.entropy, fixed=flips)
