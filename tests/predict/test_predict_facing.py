@@ -11,6 +11,7 @@ from typing import Any
 import nibabel
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
@@ -20,6 +21,8 @@ from labelferry.cases import Modality
 from labelferry.io.nifti import read_image, read_labels, write_volume
 from labelferry.io.notes import Note
 from labelferry.organs import FLARE, OrganSet
+from labelferry.predict.budget import Budget, Footprint
+from labelferry.predict.config import PredictConfig
 from labelferry.predict.entropy import Prediction
 from labelferry.predict.facing import flipped, label
 from labelferry.predict.files import predict_files
@@ -28,6 +31,9 @@ from labelferry.prior.model import Prior
 from labelferry.prior.reflection import EVERY_FLIP
 from labelferry.volume import Grid, Segmentation, Volume, canonical, reorient
 
+UNLIMITED = Budget(
+    PredictConfig(), Footprint(14, 1, 4, (8, 8, 8), (5.0, 5.0, 5.0), torch.device("cpu")), 0
+)
 TURNED = [flips for flips in EVERY_FLIP if any(flips)]
 RIGHT, LEFT = 2, 13
 
@@ -40,6 +46,7 @@ class Reader:
     prior: Prior | None
     organs: OrganSet = FLARE
     modality: Modality = "MR"
+    budget: Budget = UNLIMITED
     asked: int = 0
 
     def predict(self, image: Any, *, case: str | None = None) -> Segmentation:

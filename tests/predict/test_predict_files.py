@@ -148,8 +148,8 @@ def test_the_command(
 ) -> None:
     given: list[object] = []
 
-    def load(path: Path, *, device: str, export: object, engine: object, amp: object) -> Model:
-        given.extend((path, device, export, engine, amp))
+    def load(path: Path, *, device: str, export: object, **how: object) -> Model:
+        given.extend((path, device, export, *how.values()))
         return fake_model()
 
     monkeypatch.setattr(foreign, "load_labeller", load)
@@ -157,7 +157,7 @@ def test_the_command(
     out = tmp_path / "out"
     how: dict[str, Any] = {"export": "paper", "engine": "torch", "amp": "bf16"}
     assert predict(cohort, out, model=model, device="cpu", **how) == 3
-    assert given == [model, "cpu", "paper", "torch", "bf16"]
+    assert given == [model, "cpu", "paper", "torch", "bf16", None]
     said = capsys.readouterr()
     assert "2 of 3 images" in said.out
     assert "failed: p3" in said.err

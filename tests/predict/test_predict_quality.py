@@ -137,7 +137,8 @@ def test_the_warning_is_one_line(prior: Prior) -> None:
 
 def test_an_anatomy_against_its_header() -> None:
     places = {  # liver, kidneys, spleen, stomach, pancreas
-        1: (28, 14, 12), 2: (30, 6, 6), 13: (8, 6, 6), 3: (6, 8, 14), 11: (11, 20, 13), 4: (18, 16, 9)
+        1: (28, 14, 12), 2: (30, 6, 6), 13: (8, 6, 6), 3: (6, 8, 14), 11: (11, 20, 13),
+        4: (18, 16, 9),
     }  # fmt: skip
     array = np.zeros(SHAPE, np.uint8)
     for organ, (x, y, z) in places.items():

@@ -7,7 +7,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from labelferry.errors import EXIT_DONE, EXIT_INPUT, EXIT_PARTIAL
+from labelferry.errors import EXIT_DONE, EXIT_INPUT, EXIT_PARTIAL, UserError
 from labelferry.predict.config import Amp, EngineName, Export, LabelFormat
 
 
@@ -27,6 +27,7 @@ def predict(
     fix_orientation: Annotated[bool, Parameter(negative="")] = False,
     quality: Path | None = None,
     skip_done: Annotated[bool, Parameter(negative="")] = False,
+    max_ram: float | None = None,
 ) -> int:
     """Label images with a model.
 
@@ -64,6 +65,9 @@ def predict(
         (and volumes.csv) anyway.
     skip_done
         Leave labels that are there already as they are.
+    max_ram
+        Memory in GB that this may take: an image that needs more, by an estimate, is labelled in a
+        leaner way, or is told as failed while the others go on.
     """
     from labelferry.cli.console import TerminalEvents, console, error_console
     from labelferry.cli.evaluate import refuse_folders
@@ -80,6 +84,8 @@ def predict(
     from labelferry.predict.tables import FAILURES
 
     refuse_folders(key, quality)
+    if max_ram is not None and not max_ram > 0:
+        raise UserError("--max-ram is out of range", seen=f"{max_ram:g} GB", allowed="above 0 GB")
     keep_key_apart(key, output)
     with TerminalEvents() as events:
         inputs = find_inputs(
@@ -96,7 +102,9 @@ def predict(
     places = output_paths(inputs.cases, output)
     from labelferry.predict.foreign import load_labeller
 
-    loaded = load_labeller(model, device=device, export=export, engine=engine, amp=amp)
+    loaded = load_labeller(
+        model, device=device, export=export, engine=engine, amp=amp, max_ram_gb=max_ram
+    )
     with TerminalEvents() as events:
         for note in inputs.notes:
             tell(events, note)

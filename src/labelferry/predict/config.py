@@ -15,6 +15,10 @@ LabelFormat = Literal["nifti", "dicom-seg"]
 """What labels are written as."""
 
 
+def _is_none(value: object) -> bool:
+    return value is None
+
+
 class PredictConfig(BaseModel):
     """Sliding window and the way from scores to labels on the input's grid."""
 
@@ -41,3 +45,7 @@ class PredictConfig(BaseModel):
     ``paper``: sigmoid, threshold, then labels resampled (Table 1)."""
     largest_component: bool = False
     """Keep only the largest connected part of each organ (ours)."""
+    max_ram_gb: float | None = Field(None, gt=0, exclude_if=_is_none)
+    """Memory that labelling an image may take, in GB of 2**30 bytes, the loaded model included: a
+    case that is estimated to need more is labelled in a leaner way, or refused. Not set: no limit.
+    """

@@ -14,7 +14,7 @@ from labelferry.errors import UserError
 from labelferry.predict.config import Amp, PredictConfig
 from labelferry.translate.precision import bf16_pays
 
-_SLOW_PLANE = 2560  # z·y voxels; see TorchEngine._copies
+SLOW_PLANE = 2560  # z·y voxels; see TorchEngine._copies
 
 
 class Engine(Protocol):
@@ -64,7 +64,7 @@ class TorchEngine:
         # torch takes a slow path for a single small 3-D window on a CPU, several times slower than
         # the usual one: there a window is cheaper in the company of its copy
         alone = windows.ndim == 5 and len(windows) == 1
-        small = alone and windows.shape[2] * windows.shape[3] <= _SLOW_PLANE
+        small = alone and windows.shape[2] * windows.shape[3] <= SLOW_PLANE
         return 2 if small and self.device.type == "cpu" else 1
 
 

@@ -15,7 +15,7 @@ from labelferry.errors import UserError
 from labelferry.io.discover import discover
 from labelferry.io.images import read_case, read_image, read_labels
 from labelferry.io.names import CHANNEL
-from labelferry.io.nifti import SUFFIXES, Image, stem
+from labelferry.io.nifti import SUFFIXES, Image, is_nifti, read_geometry, stem
 from labelferry.io.nnunet import is_raw, read_raw
 from labelferry.io.notes import Note, note_of
 from labelferry.io.remarks import image_notes
@@ -210,6 +210,8 @@ def predict_files(
         _measure(model, tables, outputs(places[path], ("nifti",))["nifti"], names[path], told)
 
     def read(path: Path) -> Image:
+        if model.budget.is_limited and is_nifti(path):  # before its voxels are in memory
+            model.budget.within(read_geometry(path))
         known = series.get(names[path])
         return read_image(path) if known is None else read_case(known)
 
@@ -225,22 +227,24 @@ def predict_files(
             told(note_of(error, case))
         failures.append(Failure(case, _reason(error, path)))
 
-    # the next image is read, and the last labels are written, while the network works
+    # the next image is read, and the last labels are written, while the network works; with little
+    # memory one after the other
+    ahead = 0 if model.budget.is_limited else 1
     with tables.kept(), ThreadPoolExecutor(1) as reader, ThreadPoolExecutor(1) as writer:
-        following = [reader.submit(read, path) for path in todo[:1]]
+        following = [reader.submit(read, path) for path in todo[:ahead]]
         written: list[tuple[Path, CaseQuality, Future[None]]] = []
         for number, path in enumerate(todo):
             if progress:
                 progress(number + len(places) - len(todo), len(places))
-            coming = following.pop()
-            following += [reader.submit(read, after) for after in todo[number + 1 :][:1]]
+            coming = following.pop() if ahead else reader.submit(read, path)
+            following += [reader.submit(read, after) for after in todo[number + 1 :][:ahead]]
             try:
                 image = coming.result()
                 labels, judged = _label(model, image, path, names[path], fix_orientation, told)
                 written.append((path, judged, writer.submit(write, path, labels, image)))
             except Exception as error:  # whatever one image does, the others are still labelled
                 failed(path, error)
-            while written and (len(written) > 1 or path == todo[-1]):
+            while written and (len(written) > ahead or path == todo[-1]):
                 earlier, judged, done = written.pop(0)
                 fault = done.exception()
                 if fault is None:

@@ -15,6 +15,7 @@ from labelferry.anatomy.intensity import check_contrast
 from labelferry.cases import Modality
 from labelferry.io.numbering import numbering_of
 from labelferry.organs import LabelScheme, OrganSet
+from labelferry.predict.budget import Budget, Footprint
 from labelferry.predict.config import Amp, EngineName, Export, PredictConfig
 from labelferry.predict.engines import open_engine
 from labelferry.predict.entropy import EntropyMeter, Prediction, Watch, unwatched
@@ -43,6 +44,10 @@ class Labeller(Protocol):
         """Organ ids on the image's own grid."""
 
     @property
+    def budget(self) -> Budget:
+        """The memory that it may use."""
+
+    @property
     def prior(self) -> Prior | None:
         """What its source labels say about organs; None where it does not know."""
 
@@ -62,6 +67,18 @@ class ForeignModel:
             open_engine(network, device, self.config, channels=1, patch=foreign.recipe.patch)
             for network in build_networks(foreign)
         ]
+        recipe, sizes = foreign.recipe, foreign.architecture["arch_kwargs"]["features_per_stage"]
+        footprint = Footprint(
+            len(foreign.organs) + 1,
+            1,
+            sizes[0],
+            recipe.patch,
+            recipe.spacing,
+            device,
+            half_sums=True,
+            folds=len(self.engines),
+        )
+        self.budget = Budget.of(self.config, footprint)
 
     @property
     def organs(self) -> OrganSet:
@@ -97,12 +114,13 @@ class ForeignModel:
 
     def _label(self, image: ImageLike, case: str | None, watch: Watch) -> Segmentation:
         volume = as_volume(image)
+        way = self.budget.within(volume.grid, case)
         check_contrast(volume.array, self.modality, case)
         seen = canonical(volume) if self.foreign.reorients else volume
         array = np.ascontiguousarray(seen.array.transpose(2, 1, 0), np.float32)
         ready = self.foreign.recipe.prepare(array, seen.grid.spacing[::-1])
         labels = exact_labels(
-            watch(self._slabs(torch.from_numpy(ready.data))),
+            watch(self._slabs(torch.from_numpy(ready.data), way)),
             ready.data.shape[1:],
             ready.shape,
             ready.spacing,
@@ -112,7 +130,7 @@ class ForeignModel:
         found = ready.restore(labels).transpose(2, 1, 0)
         return reorient(Segmentation(np.ascontiguousarray(found), seen.grid), volume.grid)
 
-    def _slabs(self, data: Tensor) -> Iterator[Tensor]:
+    def _slabs(self, data: Tensor, way: PredictConfig) -> Iterator[Tensor]:
         """Scores in half precision, the mean over the folds, summed bit by bit as nnU-Net does."""
         recipe = self.foreign.recipe
         folds = [
@@ -121,7 +139,7 @@ class ForeignModel:
                 engine,
                 patch=recipe.patch,
                 classes=len(self.foreign.organs) + 1,
-                config=self.config,
+                config=way,
                 device=self.device,
                 weighing=Weighing.of_nnunet(recipe.patch),
             )
@@ -139,7 +157,7 @@ def load_foreign(
 ) -> ForeignModel:
     """Open a model folder of nnU-Net; see :func:`labelferry.segment.foreign.read_foreign`.
 
-    Of ``config`` count the step, the batch, the engine and the precision.
+    Of ``config`` count the step, the batch, the engine, the precision and the limit of memory.
     """
     return ForeignModel(read_foreign(folder), choose_device(device), config or PredictConfig())
 
@@ -151,9 +169,12 @@ def load_labeller(
     export: Export | None = None,
     engine: EngineName | None = None,
     amp: Amp | None = None,
+    max_ram_gb: float | None = None,
 ) -> Labeller:
     """The model at ``path``, whoever trained it; ``export`` is for models of ours."""
     if path.is_dir() and not (path / "bundle.json").exists() and is_foreign(path):
-        config = PredictConfig(engine=engine or "auto", amp=amp or "auto")
+        config = PredictConfig(engine=engine or "auto", amp=amp or "auto", max_ram_gb=max_ram_gb)
         return load_foreign(path, device=device, config=config)
-    return load_model(path, device=device, export=export, engine=engine, amp=amp)
+    return load_model(
+        path, device=device, export=export, engine=engine, amp=amp, max_ram_gb=max_ram_gb
+    )

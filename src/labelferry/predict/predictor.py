@@ -15,6 +15,7 @@ from labelferry.anatomy.prepare import Prepared, prepare
 from labelferry.cases import Modality
 from labelferry.errors import UserError
 from labelferry.organs import OrganSet
+from labelferry.predict.budget import Budget, Footprint
 from labelferry.predict.config import Amp, EngineName, Export, PredictConfig
 from labelferry.predict.engines import open_engine
 from labelferry.predict.entropy import EntropyMeter, Prediction, Watch, unwatched
@@ -45,13 +46,17 @@ class Model:
         self.bundle = bundle
         self.device = device
         self.config = config
-        self.engine = open_engine(
-            network,
+        channels = bundle.network.channels_in(bundle.channels)
+        self.engine = open_engine(network, device, config, channels=channels, patch=bundle.patch)
+        footprint = Footprint(
+            bundle.classes,
+            channels,
+            bundle.network.channels,
+            bundle.patch,
+            bundle.anatomy.spacing[::-1],
             device,
-            config,
-            channels=bundle.network.channels_in(bundle.channels),
-            patch=bundle.patch,
         )
+        self.budget = Budget.of(config, footprint)
 
     @property
     def organs(self) -> OrganSet:
@@ -83,17 +88,18 @@ class Model:
 
     def _label(self, image: ImageLike, case: str | None, watch: Watch) -> Segmentation:
         volume = as_volume(image)
+        way = self.budget.within(volume.grid, case)
         config = self.bundle.anatomy
         if self.bundle.space == "plain":  # nobody looks at the edges
             config = config.model_copy(update={"sobel": "none"})
         prepared = prepare(volume, self.bundle.modality, config, case=case)
-        return self._on_grid(prepared, volume.grid, watch)
+        return self._on_grid(prepared, volume.grid, watch, way)
 
     def logits(self, prepared: Prepared) -> Tensor:
         """Scores (classes, z, y, x) on the working grid; on the model's device where they fit."""
-        return join_slabs(self._slabs(prepared), prepared.image.grid.shape[2])
+        return join_slabs(self._slabs(prepared, self.config), prepared.image.grid.shape[2])
 
-    def _slabs(self, prepared: Prepared) -> Iterator[Tensor]:
+    def _slabs(self, prepared: Prepared, way: PredictConfig) -> Iterator[Tensor]:
         """The same in slabs of planes, each overwritten when the next one is asked for."""
         channels = _channels(prepared, self.bundle.space)
         shape = channels.shape[1:]
@@ -107,7 +113,7 @@ class Model:
             self.engine,
             patch=self.bundle.patch,
             classes=self.bundle.classes,
-            config=self.config,
+            config=way,
             device=self.device,
             body=torch.from_numpy(np.ascontiguousarray(body)) if self.config.skip_empty else None,
         )
@@ -116,7 +122,7 @@ class Model:
     def working_labels(self, prepared: Prepared) -> Segmentation:
         """Organ ids on the working grid (x, y, z): pseudo-labels."""
         chosen = threshold_labels if self.config.export == "paper" else argmax_labels
-        labels = _xyz(join_labels(self._slabs(prepared), chosen).cpu().numpy())
+        labels = _xyz(join_labels(self._slabs(prepared, self.config), chosen).cpu().numpy())
         return Segmentation(self._tidy(labels), prepared.image.grid)
 
     def working_probabilities(self, prepared: Prepared) -> NDArray[np.float16]:
@@ -125,10 +131,12 @@ class Model:
         probabilities = torch.softmax(logits, 0).half().cpu().numpy()
         return np.ascontiguousarray(probabilities.transpose(0, 3, 2, 1))
 
-    def _on_grid(self, prepared: Prepared, grid: Grid, watch: Watch) -> Segmentation:
+    def _on_grid(
+        self, prepared: Prepared, grid: Grid, watch: Watch, way: PredictConfig
+    ) -> Segmentation:
         part = prepared.canonical.cropped(prepared.box)
         labels = export_slabs(
-            watch(self._slabs(prepared)),
+            watch(self._slabs(prepared, way)),
             prepared.image.grid.shape[::-1],
             part.shape[::-1],
             self.config.export,
@@ -150,19 +158,20 @@ def load_model(
     export: Export | None = None,
     engine: EngineName | None = None,
     amp: Amp | None = None,
+    max_ram_gb: float | None = None,
 ) -> Model:
     """Load a model from a bundle folder, a bundle ``.zip``, or the folder of a run or a stage.
 
     ``device``: ``auto`` (CUDA where there is one), ``cpu``, ``cuda`` or ``cuda:N``. Without
-    ``config`` the model is applied as in the run that made it; ``export``, ``engine`` and ``amp``
-    change that alone. Raises ``UserError`` where there is no model (yet), one that is damaged or
-    not to be trusted, or an engine that is not there.
+    ``config`` the model is applied as in the run that made it; ``export``, ``engine``, ``amp`` and
+    ``max_ram_gb`` change that alone. Raises ``UserError`` where there is no model (yet), one that
+    is damaged or not to be trusted, or an engine that is not there.
     """
     place = find_bundle(Path(path))
     bundle, weights = read_bundle(place)
     network = open_network(bundle, weights)
     chosen = config or inference_of(bundle, place)
-    changed = {"export": export, "engine": engine, "amp": amp}
+    changed = {"export": export, "engine": engine, "amp": amp, "max_ram_gb": max_ram_gb}
     chosen = chosen.model_copy(update={k: v for k, v in changed.items() if v is not None})
     return Model(bundle, network, choose_device(device), chosen)
 

@@ -13,7 +13,7 @@ from torch.nn import functional
 
 from labelferry.segment.resampling import nearest_index
 
-_CHUNK_VOXELS = 2**20
+CHUNK_VOXELS = 2**20
 """New voxels that are worked on at once: bounds the memory, whatever the number of classes."""
 
 
@@ -144,7 +144,7 @@ def _label_planes(planes: _Planes, part: slice, lattice: Lattice, rounded: bool)
 
 
 def _chunks(start: int, stop: int, plane: int) -> Iterator[slice]:
-    depth = max(1, _CHUNK_VOXELS // plane)
+    depth = max(1, CHUNK_VOXELS // plane)
     for first in range(start, stop, depth):
         yield slice(first, min(stop, first + depth))
 

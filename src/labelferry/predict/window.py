@@ -50,7 +50,7 @@ def scan(
     if body is not None:
         inside = _pad(body[None], patch)[0][0]
         layout = [window for window in layout if bool(inside[window].any())]
-    groups = list(_groups(layout, _windows_at_once(patch, config, device)))
+    groups = list(grouped(layout, windows_at_once(patch, config, device)))
     depth = max((group[-1][0].stop - group[0][0].start for group in groups), default=1)
     sums = Sums.on(device, classes, depth, padded.shape[2:], weighing or Weighing.of(patch, config))
 
@@ -137,14 +137,15 @@ def _starts(size: int, window: int, step: float) -> list[int]:
     return [int(np.round((size - window) / (count - 1) * i)) for i in range(count)]
 
 
-def _windows_at_once(patch: Sequence[int], config: PredictConfig, device: torch.device) -> int:
+def windows_at_once(patch: Sequence[int], config: PredictConfig, device: torch.device) -> int:
+    """How many windows one call of the network gets."""
     batch = config.batch * (_SLICES_PER_WINDOW if len(patch) == 2 else 1)
     if device.type != "cpu":
         return batch
     return max(1, min(batch, _VOXELS_AT_ONCE // math.prod(patch)))
 
 
-def _groups(layout: Sequence[Window], batch: int) -> Iterator[Sequence[Window]]:
+def grouped(layout: Sequence[Window], batch: int) -> Iterator[Sequence[Window]]:
     """Windows in batches of ``batch``; a lone last one joins the batch before it."""
     start = 0
     while start < len(layout):
