@@ -87,7 +87,7 @@ def test_each_input_becomes_an_output(workspace: Path) -> None:
     done = predict_sh(workspace, "--device", "cpu")
     assert done.returncode == 0, done.stderr
     made = sorted(path.name for path in (workspace / "outputs").iterdir())
-    assert made == ["LLD_0001_C+A.nii.gz", "amos_7324.nii.gz"]
+    assert made == ["LLD_0001_C+A.nii.gz", "amos_7324.nii.gz", "quality.csv", "volumes.csv"]
     image = nibabel.load(workspace / "inputs" / "amos_7324_0000.nii.gz")
     labels = nibabel.load(workspace / "outputs" / "amos_7324.nii.gz")
     assert labels.shape == image.shape
@@ -101,7 +101,7 @@ def test_a_broken_input_stops_no_other_and_is_told(workspace: Path) -> None:
     done = predict_sh(workspace)
     assert done.returncode == 3
     made = sorted(path.name for path in (workspace / "outputs").iterdir())
-    assert made == ["LLD_0001_C+A.nii.gz", "failures.csv"]
+    assert made == ["LLD_0001_C+A.nii.gz", "failures.csv", "quality.csv", "volumes.csv"]
 
 
 @needs_sh
@@ -109,7 +109,7 @@ def test_folders_with_blanks_and_missing_ones(workspace: Path) -> None:
     (workspace / "inputs").rename(workspace / "my inputs")
     there = str(workspace / "my inputs")
     assert predict_sh(workspace, INPUTS=there, OUTPUTS=str(workspace / "my own")).returncode == 0
-    assert len(list((workspace / "my own").iterdir())) == 2
+    assert len(list((workspace / "my own").glob("*.nii.gz"))) == 2
     done = predict_sh(workspace)
     assert done.returncode == 2
     assert "no such file or folder" in done.stderr

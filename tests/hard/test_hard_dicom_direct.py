@@ -78,7 +78,7 @@ def test_a_file_stands_for_its_series_and_a_folder_for_all(tmp_path, call, model
     assert f"(target): {number} usable case" in text
     code, text = call("predict", path, tmp_path / "out", "--model", model)
     assert code == 0, text
-    made = sorted((tmp_path / "out").iterdir())
+    made = sorted((tmp_path / "out").glob("*.nii.gz"))
     assert len(made) == number
     for file in made:
         assert file.name.startswith("p00") and nibabel.load(file).shape == (32, 24, 14)

@@ -12,7 +12,7 @@ import nibabel
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from nibabel import orientations
@@ -170,7 +170,7 @@ def test_files_and_tables(prior: Prior, patients: list[Segmentation], tmp_path: 
             assert all("left and right are swapped" in row["why"] for row in rows)
         else:
             assert {row["verdict"] for row in rows} <= {"look", "doubt"}
-            assert any("labelled as if left and right are swapped" in r["why"] for r in rows)
+            assert all("labelled as if left and right are swapped" in r["why"] for r in rows)
     same = [(tmp_path / name / "good.nii.gz").read_bytes() for name in said]
     assert same[0] == same[1]
     found = nibabel.load(tmp_path / "fixed" / "odd.nii.gz")
@@ -196,6 +196,7 @@ def oblique(seed: int, axes: str, shape: tuple[int, int, int]) -> Grid:
     return Grid(tuple(int(stored[int(axis)]) for axis in order[:, 0]), base @ inverse)
 
 
+@settings(deadline=None)
 @given(
     st.integers(0, 2**16),
     st.sampled_from(["RAS", "LPS", "SAR", "PIR", "ASL", "LIP", "IPR"]),
@@ -221,6 +222,7 @@ def test_there_and_back(
     np.testing.assert_array_equal(canonical(turned).array, expected)
 
 
+@settings(deadline=None)
 @given(st.sampled_from(EVERY_FLIP), st.sampled_from(["RAS", "LPS", "SAR"]), st.integers(0, 99))
 def test_labels_come_back_onto_their_voxels(
     flips: tuple[bool, bool, bool], axes: str, seed: int

@@ -1,5 +1,6 @@
 """Model folders of nnU-Net: the labels are nnU-Net's own, and nothing in them can run."""
 
+import csv
 import pickle
 
 import nibabel
@@ -109,6 +110,23 @@ def test_the_command_line_takes_such_a_folder(foreign, scan, tmp_path):
     assert command(told) == 0
     labels = np.asarray(nibabel.load(out / "a.nii.gz").dataobj)
     assert np.array_equal(labels, load_foreign(folder).predict(scan).array)
+    with (out / "quality.csv").open(encoding="utf-8") as stream:
+        rows = list(csv.DictReader(stream))
+    assert [row["organ"] for row in rows] == ["kidney_left", "tumour", "Liver"]
+    assert {row["z"] for row in rows} == {""}, "nnU-Net keeps no prior"
+    found = {row["organ"] for row in rows if row["entropy"]}
+    assert found and found >= {row["organ"] for row in rows if float(row["volume_ml"])}
+
+
+def test_a_limit_of_memory_holds_for_it(foreign, scan, tmp_path):
+    write_volume(tmp_path / "in" / "a.nii.gz", scan)
+    out, folder = tmp_path / "out", foreign(folds=1)
+    told = ["predict", str(tmp_path / "in"), str(out), "--model", str(folder), "--device", "cpu"]
+    assert command([*told, "--max-ram", "0.01"]) == 2
+    assert "more memory than --max-ram allows" in (out / "failures.csv").read_text()
+    assert not list(out.glob("*.nii.gz"))
+    assert command([*told, "--max-ram", "64"]) == 0
+    assert command([*told, "--max-ram", "-1"]) == 2
 
 
 def test_the_structures_are_those_of_its_dataset(foreign):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from labelferry.organs import Organ, OrganSet
@@ -51,6 +51,7 @@ def test_nonsense_is_no_reflection(prior: Prior) -> None:
     assert likely_flips(measure_organs(label_map(odd)), prior) == UNTURNED
 
 
+@settings(deadline=None)
 @given(st.sampled_from(EVERY_FLIP))
 def test_twice_is_as_it_was(flips: tuple[bool, bool, bool]) -> None:
     measures = measure_organs(label_map())

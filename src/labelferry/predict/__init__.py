@@ -11,12 +11,14 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from labelferry.predict.predictor import load_model as load_model
     from labelferry.predict.publish import export_model as export_model
+    from labelferry.predict.quality import assess as assess
 
 _PUBLIC = {
     "load_model": "labelferry.predict.predictor",
     "export_model": "labelferry.predict.publish",
+    "assess": "labelferry.predict.quality",
 }
-__all__ = ["export_model", "load_model"]
+__all__ = ["assess", "export_model", "load_model"]
 
 
 def __getattr__(name: str) -> Any:

@@ -115,8 +115,9 @@ def assess(
         verdict, why = _verdict(measure, plausible, sure, is_cut)
         if not measures or said:
             verdict, why = "doubt", [*(said or ["no organ was found at all"]), *why]
-        elif any(fixed) and verdict == "ok":
-            verdict, why = "look", [_FIXED.format(words_of(fixed))]
+        elif any(fixed):
+            verdict = "look" if verdict == "ok" else verdict
+            why = [_FIXED.format(words_of(fixed)), *why]
         rows.append(
             OrganQuality(
                 organ=organ.name,
