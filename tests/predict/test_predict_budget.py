@@ -46,6 +46,15 @@ def test_no_limit_changes_nothing() -> None:
     assert Budget.of(PredictConfig(), FOOTPRINT).loaded == 0, "nobody looks"
 
 
+def test_no_limit_is_not_in_a_configurations_hash() -> None:
+    """A limit that nobody set makes no finished stage of an older run be made again."""
+    assert "max_ram_gb" not in PredictConfig().model_dump(mode="json")
+    kept = PredictConfig(max_ram_gb=4)
+    assert PredictConfig.model_validate(kept.model_dump(mode="json")) == kept
+    with pytest.raises(ValueError):
+        PredictConfig(max_ram_gb=0)
+
+
 def test_the_least_lean_way_that_fits() -> None:
     whole, one, half = need(batch=4), need(batch=1), need(batch=1, accumulate="fp16")
     assert half < one < whole
