@@ -98,8 +98,13 @@ class Model:
         )
         return place_slabs(slabs, box, shape)
 
-    def working_labels(self, prepared: Prepared) -> Segmentation:
-        """Organ ids on the working grid (x, y, z): pseudo-labels."""
+    def working_labels(self, prepared: Prepared, grid: Grid | None = None) -> Segmentation:
+        """Organ ids on the working grid (x, y, z): pseudo-labels.
+
+        Or on another ``grid`` over the same extent, where the model has voxels of its own.
+        """
+        if grid is not None:
+            return self._exported(prepared, grid)
         chosen = threshold_labels if self.config.export == "paper" else argmax_labels
         labels = _xyz(join_labels(self._slabs(prepared), chosen).cpu().numpy())
         return Segmentation(self._tidy(labels), prepared.image.grid)
@@ -111,17 +116,20 @@ class Model:
         return np.ascontiguousarray(probabilities.transpose(0, 3, 2, 1))
 
     def _on_grid(self, prepared: Prepared, grid: Grid) -> Segmentation:
-        part = prepared.canonical.cropped(prepared.box)
+        inside = self._exported(prepared, prepared.canonical.cropped(prepared.box))
+        return reorient(uncrop(inside, prepared.canonical, prepared.box), grid)
+
+    def _exported(self, prepared: Prepared, grid: Grid) -> Segmentation:
+        """Organ ids on a grid over the extent of the working grid."""
         labels = export_slabs(
             self._slabs(prepared),
             prepared.image.grid.shape[::-1],
-            part.shape[::-1],
+            grid.shape[::-1],
             self.config.export,
             spacing=self.bundle.anatomy.spacing[::-1],
-            new_spacing=part.spacing[::-1],
+            new_spacing=grid.spacing[::-1],
         )
-        inside = Segmentation(self._tidy(_xyz(labels)), part)
-        return reorient(uncrop(inside, prepared.canonical, prepared.box), grid)
+        return Segmentation(self._tidy(_xyz(labels)), grid)
 
     def _tidy(self, labels: NDArray[np.uint8]) -> NDArray[np.uint8]:
         return keep_largest(labels) if self.config.largest_component else labels
