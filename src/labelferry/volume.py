@@ -256,7 +256,7 @@ def through_grid(labels: Segmentation, grid: Grid) -> Segmentation:
     Linear both ways, the largest share wins: what the scores of a network on ``grid`` can hold.
     """
     there = np.linalg.inv(labels.grid.affine) @ grid.affine
-    back = np.linalg.inv(there)
+    back = np.linalg.inv(grid.affine) @ labels.grid.affine
     shape = labels.grid.shape
 
     def share(organ: int) -> NDArray[np.float32]:

@@ -18,6 +18,7 @@ from labelferry.pipeline.config import load_config
 from labelferry.pipeline.events import Silent
 from labelferry.pipeline.prepared import prepared_cases
 from labelferry.pipeline.spacing import (
+    Setting,
     candidate,
     candidates,
     choose_spacing,
@@ -36,8 +37,12 @@ from labelferry.segment.flop import window_flop
 from labelferry.volume import Grid, Segmentation
 
 relaxed = settings(deadline=None)
+ISO = (1.0, 1.0, 1.0)
 NETWORK = NetworkConfig(patch=(8, 16, 16), channels=2, downsamplings=1, convolutions=1)
-COST = {"images": 1, "classes": 3, "step": 0.5}
+
+
+def setting(working, extent, network=NETWORK):
+    return Setting(network, working, extent, images=1, classes=3, step=0.5)
 
 
 def test_the_ladder_lifts_the_finest_axes_first():
@@ -49,15 +54,15 @@ def test_the_ladder_lifts_the_finest_axes_first():
 
 def test_what_a_candidate_costs_by_hand():
     # 32x32x16 voxels: windows of 16 start at 0, 8, 16 in x and y, those of 8 at 0, 4, 8 in z
-    one = candidate(NETWORK, (1.0, 1.0, 1.0), (8, 16, 16), (32.0, 32.0, 16.0), **COST)
+    one = candidate(setting(ISO, (32.0, 32.0, 16.0)), ISO, (8, 16, 16))
     assert one.windows == 27
     assert one.gflop == 27 * window_flop(NETWORK, (1, 1, 1), 1, 3) / 1e9
     flat = NetworkConfig(dimensions=2, patch=(16, 16), channels=2, downsamplings=1)
-    assert candidate(flat, (1.0, 1.0, 1.0), (16, 16), (32.0, 16.0, 5.0), **COST).windows == 15
+    assert candidate(setting(ISO, (32.0, 16.0, 5.0), flat), ISO, (16, 16)).windows == 15
 
 
 def test_a_patch_keeps_its_millimetres_or_its_voxels_within_the_image():
-    found = candidates(NETWORK, (2.0, 2.0, 2.0), (64.0, 48.0, 16.0), **COST)
+    found = candidates(setting((2.0, 2.0, 2.0), (64.0, 48.0, 16.0)))
     assert found == sorted(found, key=lambda one: (one.gflop, one.spacing, one.patch))
     halved = {one.patch for one in found if one.spacing == (4.0, 4.0, 4.0)}
     assert halved == {(4, 8, 8), (4, 12, 16)}
@@ -74,7 +79,7 @@ def test_the_choice_is_the_cheapest_that_may_be(lost, allowed):
         asked.append(spacing)
         return {1: table[spacing]}
 
-    choice = choose_spacing(NETWORK, steps[0], (40.0, 30.0, 20.0), ask, allowed=allowed, **COST)
+    choice = choose_spacing(setting(steps[0], (40.0, 30.0, 20.0)), ask, allowed=allowed)
     assert 100 * table[choice.chosen.spacing] <= allowed
     for one in choice.candidates[: choice.candidates.index(choice.chosen)]:
         assert 100 * table[one.spacing] > allowed

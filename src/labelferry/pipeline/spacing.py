@@ -35,6 +35,23 @@ _LEAST_PATCH = 4
 
 
 @dataclass(frozen=True)
+class Setting:
+    """What all candidates have in common."""
+
+    network: NetworkConfig
+    """The configured one; a candidate differs in its patch."""
+    working: Spacing
+    """The run's voxels, mm, (x, y, z)."""
+    extent: Spacing
+    """The cohort's median image, mm, (x, y, z)."""
+    images: int
+    """Input channels, a 2-D network's neighbours not counted."""
+    classes: int
+    step: float
+    """Of the windows, as in ``PredictConfig``."""
+
+
+@dataclass(frozen=True)
 class Candidate:
     """A student's voxels and window, and what an image costs with them."""
 
@@ -89,31 +106,20 @@ class Choice:
         }
 
 
-def choose_spacing(
-    network: NetworkConfig,
-    working: Spacing,
-    extent: Spacing,
-    lost: Callable[[Spacing], Lost],
-    *,
-    allowed: float,
-    images: int,
-    classes: int,
-    step: float,
-) -> Choice:
+def choose_spacing(setting: Setting, lost: Callable[[Spacing], Lost], *, allowed: float) -> Choice:
     """The candidate of least work whose spacing loses at most ``allowed`` points of DSC.
 
-    ``working`` in mm and ``extent``, the cohort's median image, in mm: (x, y, z). ``lost`` is asked
-    once a spacing, from the cheapest on, and never of the working one, which loses nothing.
+    ``lost`` is asked once a spacing, from the cheapest on, and never of the working one, which
+    loses nothing.
     """
-    cost = {"images": images, "classes": classes, "step": step}
-    found = candidates(network, working, extent, **cost)
-    seen: dict[Spacing, Lost] = {working: {}}
+    found = candidates(setting)
+    seen: dict[Spacing, Lost] = {setting.working: {}}
     for one in found:
         if one.spacing not in seen:
             seen[one.spacing] = lost(one.spacing)
         if points(seen[one.spacing]) <= allowed:
             break
-    base = candidate(network, working, network.patch, extent, **cost)
+    base = candidate(setting, setting.working, setting.network.patch)
     return Choice(one, base, tuple(found), seen, allowed)
 
 
@@ -134,52 +140,33 @@ def ladder(working: Spacing) -> list[Spacing]:
     return steps
 
 
-def candidates(
-    network: NetworkConfig,
-    working: Spacing,
-    extent: Spacing,
-    *,
-    images: int,
-    classes: int,
-    step: float,
-) -> list[Candidate]:
+def candidates(setting: Setting) -> list[Candidate]:
     """All that is thought of, by rising work; of equal work the finer voxels first.
 
     At each spacing the patch has its millimetres or its voxels, so that no network sees less round
     a voxel, but never more than the image.
     """
-    axes = network.dimensions
+    patch, axes = setting.network.patch, setting.network.dimensions
     found = set()
-    for spacing in ladder(working):
-        mm, old = spacing[::-1][-axes:], working[::-1][-axes:]
-        size = _shape(extent, spacing)[-axes:]
-        as_far = (math.ceil(n * a / b) for n, a, b in zip(network.patch, old, mm, strict=True))
-        for patch in (tuple(as_far), network.patch):
-            fits = tuple(max(_LEAST_PATCH, min(n, m)) for n, m in zip(patch, size, strict=True))
-            found.add(
-                candidate(network, spacing, fits, extent, images=images, classes=classes, step=step)
-            )
+    for spacing in ladder(setting.working):
+        mm, old = spacing[::-1][-axes:], setting.working[::-1][-axes:]
+        size = _shape(setting.extent, spacing)[-axes:]
+        as_far = [math.ceil(n * a / b) for n, a, b in zip(patch, old, mm, strict=True)]
+        for wanted in (as_far, patch):
+            fits = (max(_LEAST_PATCH, min(n, m)) for n, m in zip(wanted, size, strict=True))
+            found.add(candidate(setting, spacing, tuple(fits)))
     return sorted(found, key=lambda one: (one.gflop, one.spacing, one.patch))
 
 
-def candidate(
-    network: NetworkConfig,
-    spacing: Spacing,
-    patch: tuple[int, ...],
-    extent: Spacing,
-    *,
-    images: int,
-    classes: int,
-    step: float,
-) -> Candidate:
-    """What an image of ``extent`` (x, y, z) mm costs with these voxels and this patch."""
-    at = network.model_copy(update={"patch": patch})
-    rounded = topology(at, spacing[::-1])[2]
+def candidate(setting: Setting, spacing: Spacing, patch: tuple[int, ...]) -> Candidate:
+    """What the median image costs with these voxels and this patch."""
+    network = setting.network.model_copy(update={"patch": patch})
+    rounded = topology(network, spacing[::-1])[2]
     sizes = (1, *rounded)[-3:]
-    shape = [max(n, m) for n, m in zip(_shape(extent, spacing), sizes, strict=True)]
-    count = len(windows(shape, rounded, step))
-    gflop = count * window_flop(at, spacing[::-1], images, classes) / 1e9
-    return Candidate(spacing, patch, count, gflop)
+    shape = [max(n, m) for n, m in zip(_shape(setting.extent, spacing), sizes, strict=True)]
+    count = len(windows(shape, rounded, setting.step))
+    flop = window_flop(network, spacing[::-1], setting.images, setting.classes)
+    return Candidate(spacing, patch, count, count * flop / 1e9)
 
 
 def median_extent(grids: Iterable[tuple[Sequence[int], Sequence[float]]]) -> Spacing:

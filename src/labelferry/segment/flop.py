@@ -20,9 +20,10 @@ def window_flop(
     """
     sizes = architecture(network, spacing)["arch_kwargs"]
     strides, _, patch = topology(network, spacing)
-    kernels = [math.prod(kernel) for kernel in sizes["kernel_sizes"]]
-    features, convolutions = sizes["features_per_stage"], network.convolutions
-    voxels, size = [], list(patch)
+    kernels: list[int] = [math.prod(kernel) for kernel in sizes["kernel_sizes"]]
+    features: list[int] = sizes["features_per_stage"]
+    convolutions = network.convolutions
+    voxels, size = list[int](), list(patch)
     for stride in strides:
         size = [n // s for n, s in zip(size, stride, strict=True)]
         voxels.append(math.prod(size))

@@ -18,6 +18,7 @@ from labelferry.pipeline.prepared import PreparedCase, prepared_cases
 from labelferry.pipeline.preparing import prepare_cases
 from labelferry.pipeline.spacing import (
     Choice,
+    Setting,
     Spacing,
     choose_spacing,
     mean_lost,
@@ -121,16 +122,15 @@ def _search(
         maps = ((case, read_labels(labels / f"{case}.nii.gz", context.organs)) for case in shown)
         return mean_lost(round_trip(found, spacing, believed[case]) for case, found in maps)
 
-    return choose_spacing(
+    setting = Setting(
         config.network,
         context.config.prepare.spacing,
         median_extent((grid.shape, grid.spacing) for grid in grids),
-        lost,
-        allowed=config.auto_loss,
         images=len(CHANNELS[config.space]),
         classes=len(context.organs) + 1,
         step=context.config.predict.step,
     )
+    return choose_spacing(setting, lost, allowed=config.auto_loss)
 
 
 def _on_own_voxels(
