@@ -1,9 +1,9 @@
 """What a coarse look for the organs saves and changes (``predict.coarse``).
 
-``python -m benchmarks.coarse IMAGE … --model MODEL``: CPU seconds of ``Model.predict``, windows that
-the network ran, and how much the labels differ from those of the whole body; all in turns in one
-process. ``--taller 2`` continues an image below by twice its height of body that holds no organ, as
-in scans of the whole body.
+``python -m benchmarks.coarse IMAGE … --model MODEL``: CPU seconds of ``Model.predict``, windows
+that the network ran, and how much the labels differ from those of the whole body; all in turns in
+one process. ``--taller 2`` continues an image below by twice its height of body that holds no
+organ, as in scans of the whole body.
 """
 
 from __future__ import annotations
