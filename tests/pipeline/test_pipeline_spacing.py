@@ -3,6 +3,7 @@
 import hashlib
 import math
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -24,7 +25,6 @@ from labelferry.pipeline.spacing import (
     choose_spacing,
     ladder,
     mean_lost,
-    median_extent,
     points,
     round_trip,
 )
@@ -42,7 +42,7 @@ NETWORK = NetworkConfig(patch=(8, 16, 16), channels=2, downsamplings=1, convolut
 
 
 def setting(working, extent, network=NETWORK):
-    return Setting(network, working, extent, images=1, classes=3, step=0.5)
+    return Setting(network, working, [extent], images=1, classes=3, step=0.5)
 
 
 def test_the_ladder_lifts_the_finest_axes_first():
@@ -66,6 +66,11 @@ def test_a_patch_keeps_its_millimetres_or_its_voxels_within_the_image():
     assert found == sorted(found, key=lambda one: (one.gflop, one.spacing, one.patch))
     halved = {one.patch for one in found if one.spacing == (4.0, 4.0, 4.0)}
     assert halved == {(4, 8, 8), (4, 12, 16)}
+    # 10x12x16 voxels: the plane needs 192 of the patch's 2048, so that it may be 10 high
+    found = candidates(setting((2.0, 2.0, 2.0), (64.0, 48.0, 40.0)))
+    halved = {one.patch for one in found if one.spacing == (4.0, 4.0, 4.0)}
+    assert halved == {(4, 8, 8), (8, 12, 16), (10, 12, 16)}
+    assert all(math.prod(one.patch) <= 8 * 16 * 16 for one in found)
 
 
 @relaxed
@@ -117,9 +122,14 @@ def test_a_round_trip_loses_a_share_of_what_is_there(seed, factor):
     assert not any(round_trip(labels, labels.grid.spacing, {1, 2}).values())
 
 
-def test_the_median_image():
-    grids = [((10, 20, 30), (1, 1, 2)), ((20, 20, 30), (1, 1, 1)), ((12, 30, 10), (1, 2, 1))]
-    assert median_extent(grids) == (12.0, 20.0, 30.0)
+def test_work_is_a_mean_over_the_images_and_a_patch_may_fit_the_largest():
+    small, large = (16.0, 16.0, 8.0), (24.0, 16.0, 8.0)
+    both = replace(setting(ISO, small), extents=[small, small, large])
+    one = candidate(both, ISO, (8, 16, 16))
+    assert one.windows == pytest.approx(4 / 3)
+    assert one.gflop == pytest.approx(4 / 3 * window_flop(NETWORK, ISO, 1, 3) / 1e9)
+    patches = {one.patch for one in candidates(both) if one.spacing == (2.0, 2.0, 2.0)}
+    assert patches == {(4, 8, 8), (4, 8, 12)}
 
 
 def test_voxels_without_size_are_refused():

@@ -42,8 +42,8 @@ class Setting:
     """The configured one; a candidate differs in its patch."""
     working: Spacing
     """The run's voxels, mm, (x, y, z)."""
-    extent: Spacing
-    """The cohort's median image, mm, (x, y, z)."""
+    extents: Sequence[Spacing]
+    """Size of each image of the cohort, mm, (x, y, z)."""
     images: int
     """Input channels, a 2-D network's neighbours not counted."""
     classes: int
@@ -59,8 +59,8 @@ class Candidate:
     """mm, (x, y, z)."""
     patch: tuple[int, ...]
     """Voxels, (z, y, x) or (y, x), as ``NetworkConfig`` takes it."""
-    windows: int
-    """Of the cohort's median image, none left out."""
+    windows: float
+    """Of an image, in the mean over the cohort; none left out."""
     gflop: float
     """Of all these windows."""
 
@@ -98,7 +98,7 @@ class Choice:
         return {
             "spacing_mm": one.spacing,
             "patch": one.patch,
-            "windows": one.windows,
+            "windows": round(one.windows, 2),
             "gflop": round(one.gflop, 3),
             "lost_points": None if lost is None else round(points(lost), 3),
             "lost_by_organ": {names[k]: round(100 * v, 2) for k, v in (lost or {}).items()},
@@ -143,36 +143,45 @@ def ladder(working: Spacing) -> list[Spacing]:
 def candidates(setting: Setting) -> list[Candidate]:
     """All that is thought of, by rising work; of equal work the finer voxels first.
 
-    At each spacing the patch has its millimetres or its voxels, so that no network sees less round
-    a voxel, but never more than the image.
+    At each spacing the patch has the configured millimetres, or as many voxels: on each axis, or
+    in all, where what one axis of the image does not need goes to the others. So no network sees
+    less round a voxel, and no step of its training is larger, but for the rounding of patches. None
+    exceeds the image, be it the median one or the largest.
     """
     patch, axes = setting.network.patch, setting.network.dimensions
     found = set()
     for spacing in ladder(setting.working):
         mm, old = spacing[::-1][-axes:], setting.working[::-1][-axes:]
-        size = _shape(setting.extent, spacing)[-axes:]
         as_far = [math.ceil(n * a / b) for n, a, b in zip(patch, old, mm, strict=True)]
-        for wanted in (as_far, patch):
-            fits = (max(_LEAST_PATCH, min(n, m)) for n, m in zip(wanted, size, strict=True))
-            found.add(candidate(setting, spacing, tuple(fits)))
+        for measure in (np.median, np.max):
+            size = _shape(measure(setting.extents, axis=0).tolist(), spacing)[-axes:]
+            for wanted in (as_far, patch, _spread(patch, size)):
+                fits = (max(_LEAST_PATCH, min(n, m)) for n, m in zip(wanted, size, strict=True))
+                found.add(candidate(setting, spacing, tuple(fits)))
     return sorted(found, key=lambda one: (one.gflop, one.spacing, one.patch))
 
 
+def _spread(patch: Sequence[int], size: Sequence[int]) -> list[int]:
+    """A patch of as many voxels within an image of ``size``, its first axes the first to grow."""
+    spread = [min(n, m) for n, m in zip(patch, size, strict=True)]
+    for axis, whole in enumerate(size):
+        others = math.prod(spread) // spread[axis]
+        spread[axis] = min(whole, math.prod(patch) // others)
+    return spread
+
+
 def candidate(setting: Setting, spacing: Spacing, patch: tuple[int, ...]) -> Candidate:
-    """What the median image costs with these voxels and this patch."""
+    """What an image costs with these voxels and this patch."""
     network = setting.network.model_copy(update={"patch": patch})
     rounded = topology(network, spacing[::-1])[2]
     sizes = (1, *rounded)[-3:]
-    shape = [max(n, m) for n, m in zip(_shape(setting.extent, spacing), sizes, strict=True)]
-    count = len(windows(shape, rounded, setting.step))
+    counts = []
+    for extent in setting.extents:
+        shape = [max(n, m) for n, m in zip(_shape(extent, spacing), sizes, strict=True)]
+        counts.append(len(windows(shape, rounded, setting.step)))
     flop = window_flop(network, spacing[::-1], setting.images, setting.classes)
+    count = statistics.mean(counts)
     return Candidate(spacing, patch, count, count * flop / 1e9)
-
-
-def median_extent(grids: Iterable[tuple[Sequence[int], Sequence[float]]]) -> Spacing:
-    """Median size in mm along each axis, of (shape, spacing) pairs."""
-    x, y, z = np.median([np.multiply(shape, mm) for shape, mm in grids], axis=0)
-    return float(x), float(y), float(z)
 
 
 def round_trip(labels: Segmentation, spacing: Spacing, organs: Iterable[int]) -> dict[int, float]:
@@ -195,6 +204,6 @@ def mean_lost(cases: Iterable[Lost]) -> dict[int, float]:
     return {organ: statistics.mean(values) for organ, values in sorted(gathered.items())}
 
 
-def _shape(extent: Spacing, spacing: Spacing) -> list[int]:
+def _shape(extent: Sequence[float], spacing: Spacing) -> list[int]:
     """Voxels (z, y, x) of an image."""
     return [max(1, round(mm / step)) for mm, step in zip(extent, spacing, strict=True)][::-1]

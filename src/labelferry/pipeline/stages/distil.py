@@ -22,13 +22,12 @@ from labelferry.pipeline.spacing import (
     Spacing,
     choose_spacing,
     mean_lost,
-    median_extent,
     round_trip,
 )
 from labelferry.pipeline.stage import Context, Stage, Summary
 from labelferry.pipeline.students import source_examples, target_examples
 from labelferry.segment.engine import CHANNELS
-from labelferry.volume import resample_labels
+from labelferry.volume import Grid, resample_labels
 
 _CASES_LOOKED_AT = 12
 """So many pseudo-labels, spread over the cohort, tell what a spacing loses."""
@@ -125,12 +124,17 @@ def _search(
     setting = Setting(
         config.network,
         context.config.prepare.spacing,
-        median_extent((grid.shape, grid.spacing) for grid in grids),
+        [_extent(grid) for grid in grids],
         images=len(CHANNELS[config.space]),
         classes=len(context.organs) + 1,
         step=context.config.predict.step,
     )
     return choose_spacing(setting, lost, allowed=config.auto_loss)
+
+
+def _extent(grid: Grid) -> Spacing:
+    x, y, z = (float(n * mm) for n, mm in zip(grid.shape, grid.spacing, strict=True))
+    return x, y, z
 
 
 def _on_own_voxels(
