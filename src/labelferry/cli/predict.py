@@ -54,6 +54,9 @@ def predict(
     amp
         Precision of the network: auto, bf16, fp16 or fp32.
     """
+    from labelferry.cli.nibabelalone import load_nibabel
+
+    load_nibabel()
     from labelferry.cli.console import TerminalEvents, console, error_console
     from labelferry.cli.evaluate import refuse_folders
     from labelferry.cli.notes import tell
