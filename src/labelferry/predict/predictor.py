@@ -28,7 +28,7 @@ from labelferry.predict.export import (
     threshold_labels,
 )
 from labelferry.predict.inputs import ImageLike, as_volume
-from labelferry.predict.region import at_least, region_of, whole, within_region
+from labelferry.predict.region import region_of, within_region
 from labelferry.predict.window import Window, background, join_slabs, place_slabs, scan
 from labelferry.segment.bundle import Bundle, open_network, read_bundle
 from labelferry.segment.preprocess import add_context, preprocess
@@ -97,19 +97,23 @@ class Model:
         data = torch.from_numpy(add_context(found, self.bundle.network.context))
         inside = prepared.body.array.transpose(2, 1, 0)[tuple(slice(*part) for part in box)]
         body = torch.from_numpy(np.ascontiguousarray(inside)) if self.config.skip_empty else None
-        size = data.shape[1:]
+        if not self.config.coarse:
+            return consume(place_slabs(self._scan(data, body), box, shape))
         spacing = self.bundle.anatomy.spacing[::-1]
         margin = [math.ceil(self.config.coarse_margin_mm / mm) for mm in spacing]
-        region = self._look(data, body, margin) if self.config.coarse else whole(size)
 
-        def scores(part: Window) -> Iterator[Tensor]:
-            return self._scan(data[(slice(None), *part)], None if body is None else body[part])
+        def scores(region: Window) -> Iterator[Tensor]:
+            wanted = torch.zeros(data.shape[1:], dtype=torch.bool)
+            wanted[region] = True if body is None else body[region]
+            return self._scan(data, wanted)
 
-        def placed(part: Window, slabs: Iterator[Tensor]) -> Made:
-            at = [(b + p.start, b + p.stop) for (b, _), p in zip(box, part, strict=True)]
-            return consume(place_slabs(slabs, at, shape))
-
-        return within_region(region, size, margin, scores, placed)
+        return within_region(
+            self._look(data, body, margin),
+            data.shape[1:],
+            margin,
+            scores,
+            lambda slabs: consume(place_slabs(slabs, box, shape)),
+        )
 
     def _scan(
         self, data: Tensor, body: Tensor | None, step: float | None = None
@@ -134,8 +138,7 @@ class Model:
         if body is not None:
             seen = functional.adaptive_max_pool3d(body[None].float(), size)[0] > 0
         found = join_labels(self._scan(small, seen, step=1.0), argmax_labels) > 0
-        region = region_of(found.cpu().numpy(), shape, margin)
-        return at_least(region, (1, *self.bundle.patch)[-3:], shape)
+        return region_of(found.cpu().numpy(), shape, margin)
 
     def working_labels(self, prepared: Prepared, grid: Grid | None = None) -> Segmentation:
         """Organ ids on the working grid (x, y, z): pseudo-labels.

@@ -1,13 +1,14 @@
 """Coarse to fine: where the organs are, and windows there alone (``predict.coarse``; ours).
 
-A first, cheap look finds the region of the organs. If in the scores of that region an organ reaches
-a border behind which there is more of the image, the region grows and is scored again, until none
-does: what hangs together with something that was found is never cut.
+A first, cheap look finds the region of the organs. Windows lie as they would on the whole image;
+those that reach into the region are run, so that its labels are the same. If an organ reaches a
+border of the region behind which there is more of the image, the region grows and is scored again,
+until none does: what hangs together with something that was found is never cut.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
 
@@ -27,17 +28,17 @@ def within_region(
     shape: Sequence[int],
     margin: Sequence[int],
     scan: Callable[[Window], Iterator[Tensor]],
-    consume: Callable[[Window, Iterator[Tensor]], Made],
+    consume: Callable[[Iterator[Tensor]], Made],
 ) -> Made:
-    """What ``consume`` makes of the scores of a region that no organ reaches out of.
+    """What ``consume`` makes of the scores of an image, for a region that no organ reaches out of.
 
-    ``scan`` gives a region's slabs (classes, n, y, x). It is asked again for a larger region, by
-    ``margin`` voxels (z, y, x), then by twice as many, as long as an organ touches a border; then
-    ``consume`` is called anew. ``shape`` is the image's.
+    ``scan`` gives slabs (classes, n, y, x) of the whole image, of ``shape``, whose scores are right
+    within a region. It is asked again for a larger one, by ``margin`` voxels (z, y, x), then by
+    twice as many, as long as an organ touches a border; then ``consume`` is called anew.
     """
     while True:
         border = Border(region, tuple(shape))
-        made = consume(region, border.watched(scan(region)))
+        made = consume(border.watched(scan(region)))
         if not border.touched:
             return made
         region = grown(region, border.touched, margin, shape)
@@ -53,22 +54,30 @@ class Border:
     touched: set[Face] = field(default_factory=set)
     """Those that an organ touches, as far as the slabs have passed."""
 
-    def watched(self, slabs: Iterator[Tensor]) -> Iterator[Tensor]:
+    def watched(self, slabs: Iterable[Tensor]) -> Iterator[Tensor]:
         """The same slabs, first plane to last; each is looked at as it passes."""
-        low = [part.start > 0 for part in self.region]
-        high = [part.stop < size for part, size in zip(self.region, self.shape, strict=True)]
-        depth = self.region[0].stop - self.region[0].start
-        passed = 0
+        first = 0
         for slab in slabs:
-            first, passed = passed == 0, passed + slab.shape[1]
-            for axis in range(3):
-                open_low = low[axis] and (axis > 0 or first)
-                open_high = high[axis] and (axis > 0 or passed == depth)
-                if open_low and _has_organ(slab.select(axis + 1, 0)):
-                    self.touched.add((axis, False))
-                if open_high and _has_organ(slab.select(axis + 1, -1)):
-                    self.touched.add((axis, True))
+            planes, rows, columns = self.region
+            here = slice(max(0, planes.start - first), max(0, planes.stop - first))
+            for axis, is_end in self._open:
+                part = self.region[axis]
+                at = part.stop - 1 if is_end else part.start
+                at -= first if axis == 0 else 0
+                if axis == 0 and not 0 <= at < slab.shape[1]:
+                    continue
+                face = [here, rows, columns]
+                face[axis] = slice(at, at + 1)
+                if _has_organ(slab[(slice(None), *face)]):
+                    self.touched.add((axis, is_end))
+            first += slab.shape[1]
             yield slab
+
+    @property
+    def _open(self) -> list[Face]:
+        rows = list(enumerate(zip(self.region, self.shape, strict=True)))
+        low = [(axis, False) for axis, (part, _) in rows if part.start > 0]
+        return low + [(axis, True) for axis, (part, size) in rows if part.stop < size]
 
 
 def region_of(found: NDArray[np.bool_], shape: Sequence[int], margin: Sequence[int]) -> Window:
@@ -85,20 +94,6 @@ def region_of(found: NDArray[np.bool_], shape: Sequence[int], margin: Sequence[i
         start = int(np.floor(where[0] * ratio + 1e-9)) - pad
         stop = int(np.ceil((where[-1] + 1) * ratio - 1e-9)) + pad
         parts.append(slice(max(0, start), min(size, stop)))
-    return parts[0], parts[1], parts[2]
-
-
-def at_least(region: Window, size: Sequence[int], shape: Sequence[int]) -> Window:
-    """A region widened on both sides to ``size`` voxels, as far as the image goes.
-
-    A window then sees the image round the organs, not zeros.
-    """
-    parts = []
-    for part, wanted, whole_size in zip(region, size, shape, strict=True):
-        length = min(whole_size, max(wanted, part.stop - part.start))
-        start = part.start - (length - (part.stop - part.start)) // 2
-        start = min(max(0, start), whole_size - length)
-        parts.append(slice(start, start + length))
     return parts[0], parts[1], parts[2]
 
 
@@ -119,5 +114,5 @@ def whole(shape: Sequence[int]) -> Window:
 
 
 def _has_organ(scores: Tensor) -> bool:
-    """Whether an organ has the largest score of a voxel; (classes, …)."""
+    """Whether an organ has the largest score of a voxel; (classes, …), also of no voxel."""
     return bool((scores[1:].amax(0) > scores[0]).any())
