@@ -10,7 +10,7 @@ runs (``benchmarks/clock``); memory is the process tree's, shared pages divided 
 The defaults are small: they run in a minute or two and say little about speed. The paper's sizes:
 ``--size 160,130,36@2.4,2.4,6 --size 320,260,72@1.2,1.2,3 --image MRI.nii.gz --patch 40,224,192
 --channels 16 --downsamplings 4 --spacing 2.5,0.81,0.81 --student-spacing 2.5,2.5,2.5
---student-patch 48,96,96``. ``--accuracy TRUTH REFERENCE`` compares the student's DSC with that of
+--student-patch 48,128,160``. ``--accuracy TRUTH REFERENCE`` compares the student's DSC with that of
 the same student trained at the paper's spacing; TRUTH holds label maps with the images' names. The
 last line is the verdict, the exit code 1 where a row falls short.
 """

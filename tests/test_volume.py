@@ -22,6 +22,7 @@ from labelferry.volume import (
     reorient,
     resample,
     resample_labels,
+    through_grid,
     uncrop,
 )
 
@@ -309,3 +310,15 @@ def test_touching_organs_leave_no_gap():
     # at the outer faces half a voxel of the sampling lies outside; the inner border has none
     assert (out.array[2:-2] > 0).all()
     assert (np.diff(out.array[2:-2].astype(int), axis=0) >= 0).all()
+
+
+@relaxed
+@given(shapes, spacings, st.integers(0, 2**32 - 1))
+def test_labels_come_back_unchanged_from_their_own_grid_and_from_no_other_with_new_ones(
+    shape: tuple[int, int, int], spacing: tuple[float, float, float], seed: int
+) -> None:
+    array = np.random.default_rng(seed).integers(0, 4, shape).astype(np.uint8)
+    labels = Segmentation(array, Grid(shape, np.diag([*spacing, 1.0])))
+    np.testing.assert_array_equal(through_grid(labels, labels.grid).array, array)
+    back = through_grid(labels, labels.grid.resampled([1.7 * mm for mm in spacing]))
+    assert back.grid is labels.grid and back.held <= labels.held

@@ -250,6 +250,24 @@ def resample_labels(labels: Segmentation, grid: Grid) -> Segmentation:
     return Segmentation(largest_share(shares, grid.shape), grid)
 
 
+def through_grid(labels: Segmentation, grid: Grid) -> Segmentation:
+    """Organ ids as they come back from ``grid``, where each organ's shares of the voxels are known.
+
+    Linear both ways, the largest share wins: what the scores of a network on ``grid`` can hold.
+    """
+    there = np.linalg.inv(labels.grid.affine) @ grid.affine
+    back = np.linalg.inv(grid.affine) @ labels.grid.affine
+    shape = labels.grid.shape
+
+    def share(organ: int) -> NDArray[np.float32]:
+        mask = np.asarray(labels.array == organ, np.float32)
+        coarse = _affine_sample(mask, there, grid.shape, 1, None)
+        return _affine_sample(coarse, back, shape, 1, None)
+
+    shares = ((organ, share(organ)) for organ in sorted(labels.held))
+    return Segmentation(largest_share(shares, shape), labels.grid)
+
+
 def largest_share(
     shares: Iterable[tuple[int, NDArray[np.float32]]], shape: Sequence[int]
 ) -> NDArray[np.uint8]:

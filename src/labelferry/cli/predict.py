@@ -69,6 +69,9 @@ def predict(
         Memory in GB that this may take: an image that needs more, by an estimate, is labelled in a
         leaner way, or is told as failed while the others go on.
     """
+    from labelferry.cli.nibabelalone import load_nibabel
+
+    load_nibabel()
     from labelferry.cli.console import TerminalEvents, console, error_console
     from labelferry.cli.evaluate import refuse_folders
     from labelferry.cli.notes import tell

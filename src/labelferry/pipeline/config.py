@@ -130,6 +130,19 @@ class DistilConfig(StudentConfig):
 
     network: NetworkConfig = NetworkConfig(channels=16, downsamplings=4)
     """Table 2, column "Small"."""
+    spacing: Literal["auto"] | tuple[float, float, float] | None = None
+    """Its voxels in mm, (x, y, z). None: those of ``prepare.spacing``, as in the paper (2.5).
+    ``auto``: those, with a patch to suit, of the least predicted work at which the pseudo-labels
+    lose no more than ``auto_loss`` (ours)."""
+    auto_loss: float = Field(1.0, ge=0, le=100)
+    """``auto``: points of DSC that the pseudo-labels may lose on the way to these voxels and back,
+    in the mean over the organs; no label of an MRI is looked at (ours)."""
+
+    @model_validator(mode="after")
+    def _voxels(self) -> Self:
+        if isinstance(self.spacing, tuple) and min(self.spacing) <= 0:
+            raise ValueError(f"spacing {self.spacing} must be positive")
+        return self
 
 
 class Limits(_Section):

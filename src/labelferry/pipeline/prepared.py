@@ -36,6 +36,8 @@ class PreparedCase:
     annotated: frozenset[int]
     """Organs that the label speaks of; empty for a target."""
     folder: Path
+    like: Path | None = None
+    """The image whose grid its labels are written on; None: its own image."""
 
     def file(self, stem: str) -> Path:
         """``image``, ``anatomy``, ``body`` or (source) ``label``."""
@@ -95,7 +97,7 @@ def predict_cases(
     *,
     what: str,
 ) -> dict[str, str]:
-    """Label prepared cases on the working grid into ``folder/<case>.nii.gz``, resumably."""
+    """Label prepared cases on the grids they ask for, ``folder/<case>.nii.gz``, resumably."""
     from labelferry.predict.predictor import load_model
 
     loaded: list[Model] = []  # loaded on first need: a finished stage opens no model
@@ -103,7 +105,8 @@ def predict_cases(
     def work(case: PreparedCase) -> None:
         if not loaded:
             loaded.append(load_model(model, device=context.device, config=context.config.predict))
-        labels = loaded[0].working_labels(case.read())
+        grid = None if case.like is None else read_image(case.like).volume.grid
+        labels = loaded[0].working_labels(case.read(), grid)
         write_volume(folder / f"{case.id}.nii.gz", labels)
 
     return context.each(what, work, cases, name=_case_id, made=_label_in(folder))

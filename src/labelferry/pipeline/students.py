@@ -33,11 +33,16 @@ def target_examples(
     ]
 
 
-def source_examples(context: Context, config: StudentConfig, mri: int) -> list[Example]:
-    """Labelled CT with random contrasts, weighted to the share that the configuration asks for."""
+def source_examples(
+    context: Context, config: StudentConfig, mri: int, prepared: Path | None = None
+) -> list[Example]:
+    """Labelled CT with random contrasts, weighted to the share that the configuration asks for.
+
+    They lie in the folder ``prepared``; without it, in that of the stage ``prepare``.
+    """
     if not config.source_share or not mri:
         return []  # CT alone is no training of a student
-    cases = prepared_cases(context.of("prepare"), "source")
+    cases = prepared_cases(prepared or context.of("prepare"), "source")
     weight = config.source_share / (1 - config.source_share) * mri / len(cases)
     return [
         Example(

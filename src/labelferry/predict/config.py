@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 Export = Literal["fast", "exact", "paper"]
 Amp = Literal["auto", "bf16", "fp16", "fp32"]
@@ -38,6 +38,13 @@ class PredictConfig(BaseModel):
     nnU-Net has nnU-Net's own: single on a CPU, half (``fp16``) on a GPU."""
     skip_empty: bool = True
     """Leave out windows without any of the body; the labels within the body are the same."""
+    coarse: float = Field(0.0, ge=0)
+    """A first look for the organs on voxels so many times as large, in windows side by side, and
+    then windows only where they are; 0: no such look, the whole body is labelled. Networks know
+    images up to the zoom that they were trained with (nnU-Net: 1.4; ours)."""
+    coarse_margin_mm: float = Field(20.0, ge=0)
+    """``coarse``: how far round the organs found windows go, in mm; further where an organ reaches
+    that border (ours)."""
     accumulate: Literal["fp32", "fp16"] = "fp32"
     """Precision of the sum over windows; fp16 halves the memory (nnU-Net: fp16)."""
     export: Export = "fast"
@@ -49,3 +56,9 @@ class PredictConfig(BaseModel):
     """Memory that labelling an image may take, in GB of 2**30 bytes, the loaded model included: a
     case that is estimated to need more is labelled in a leaner way, or refused. Not set: no limit.
     """
+
+    @model_validator(mode="after")
+    def _looks_closer(self) -> Self:
+        if 0 < self.coarse < 1:
+            raise ValueError(f"coarse {self.coarse:g} must be 0 or at least 1")
+        return self

@@ -44,7 +44,12 @@ class EntropyMeter:
         self._voxels = torch.zeros(classes, dtype=torch.float64)
 
     def watch(self, slabs: Iterable[Tensor]) -> Iterator[Tensor]:
-        """Hand on slabs (classes, n, y, x) as they are, each measured before."""
+        """Hand on slabs (classes, n, y, x) as they are, each measured before.
+
+        Another image, or the same once more, is measured anew.
+        """
+        self._total.zero_()
+        self._voxels.zero_()
         for slab in slabs:
             for z in range(slab.shape[1]):
                 self._add(slab[:, z])

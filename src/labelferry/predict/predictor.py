@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from pydantic import ValidationError
 from torch import Tensor, nn
+from torch.nn import functional
 
 from labelferry.anatomy.prepare import Prepared, prepare
 from labelferry.cases import Modality
@@ -27,11 +30,14 @@ from labelferry.predict.export import (
     threshold_labels,
 )
 from labelferry.predict.inputs import ImageLike, as_volume
-from labelferry.predict.window import background, join_slabs, place_slabs, scan
+from labelferry.predict.region import region_of, within_region
+from labelferry.predict.window import Window, background, join_slabs, place_slabs, scan
 from labelferry.prior.model import Prior
 from labelferry.segment.bundle import Bundle, open_network, read_bundle
 from labelferry.segment.preprocess import add_context, preprocess
 from labelferry.volume import Grid, Segmentation, reorient, uncrop
+
+Made = TypeVar("Made")
 
 _MODELS_OF_A_RUN = ("model", "distil/model", "refine/model", "teach/model")
 """Where a run or a stage keeps its model, the best first."""
@@ -97,33 +103,79 @@ class Model:
 
     def logits(self, prepared: Prepared) -> Tensor:
         """Scores (classes, z, y, x) on the working grid; on the model's device where they fit."""
-        return join_slabs(self._slabs(prepared, self.config), prepared.image.grid.shape[2])
+        planes = prepared.image.grid.shape[2]
+        return self._scored(prepared, lambda slabs: join_slabs(slabs, planes), self.config)
 
-    def _slabs(self, prepared: Prepared, way: PredictConfig) -> Iterator[Tensor]:
-        """The same in slabs of planes, each overwritten when the next one is asked for."""
+    def _scored(
+        self,
+        prepared: Prepared,
+        consume: Callable[[Iterator[Tensor]], Made],
+        way: PredictConfig,
+    ) -> Made:
+        """What ``consume`` makes of the same in slabs of planes, each overwritten when the next one
+        is asked for. It is called again where a region was too small (see :mod:`.region`).
+        """
         channels = _channels(prepared, self.bundle.space)
         shape = channels.shape[1:]
         if not channels.any():
-            return iter([background(self.bundle.classes, shape)])
-        data, box = preprocess(channels, self.bundle.plans)
-        data = add_context(data, self.bundle.network.context)
-        body = prepared.body.array.transpose(2, 1, 0)[tuple(slice(*part) for part in box)]
-        slabs = scan(
-            torch.from_numpy(data),
+            return consume(iter([background(self.bundle.classes, shape)]))
+        found, box = preprocess(channels, self.bundle.plans)
+        data = torch.from_numpy(add_context(found, self.bundle.network.context))
+        inside = prepared.body.array.transpose(2, 1, 0)[tuple(slice(*part) for part in box)]
+        body = torch.from_numpy(np.ascontiguousarray(inside)) if self.config.skip_empty else None
+        if not way.coarse:
+            return consume(place_slabs(self._scan(data, body, way), box, shape))
+        spacing = self.bundle.anatomy.spacing[::-1]
+        margin = [math.ceil(way.coarse_margin_mm / mm) for mm in spacing]
+
+        def scores(region: Window) -> Iterator[Tensor]:
+            wanted = torch.zeros(data.shape[1:], dtype=torch.bool)
+            wanted[region] = True if body is None else body[region]
+            return self._scan(data, wanted, way)
+
+        return within_region(
+            self._look(data, body, margin, way),
+            data.shape[1:],
+            margin,
+            scores,
+            lambda slabs: consume(place_slabs(slabs, box, shape)),
+        )
+
+    def _scan(self, data: Tensor, body: Tensor | None, way: PredictConfig) -> Iterator[Tensor]:
+        return scan(
+            data,
             self.engine,
             patch=self.bundle.patch,
             classes=self.bundle.classes,
             config=way,
             device=self.device,
-            body=torch.from_numpy(np.ascontiguousarray(body)) if self.config.skip_empty else None,
+            body=body,
         )
-        return place_slabs(slabs, box, shape)
 
-    def working_labels(self, prepared: Prepared) -> Segmentation:
-        """Organ ids on the working grid (x, y, z): pseudo-labels."""
+    def _look(
+        self, data: Tensor, body: Tensor | None, margin: Sequence[int], way: PredictConfig
+    ) -> Window:
+        """Where the organs of ``data`` (c, z, y, x) are, as larger voxels show them."""
+        shape = data.shape[1:]
+        size = [max(1, round(n / way.coarse)) for n in shape]
+        small = functional.interpolate(data[None], size, mode="trilinear", align_corners=False)[0]
+        seen = None
+        if body is not None:
+            seen = functional.adaptive_max_pool3d(body[None].float(), size)[0] > 0
+        aside = way.model_copy(update={"step": 1.0})
+        found = join_labels(self._scan(small, seen, aside), argmax_labels) > 0
+        return region_of(found.cpu().numpy(), shape, margin)
+
+    def working_labels(self, prepared: Prepared, grid: Grid | None = None) -> Segmentation:
+        """Organ ids on the working grid (x, y, z): pseudo-labels.
+
+        Or on another ``grid`` over the same extent, where the model has voxels of its own.
+        """
+        if grid is not None:
+            return self._exported(prepared, grid, unwatched, self.config)
         chosen = threshold_labels if self.config.export == "paper" else argmax_labels
-        labels = _xyz(join_labels(self._slabs(prepared, self.config), chosen).cpu().numpy())
-        return Segmentation(self._tidy(labels), prepared.image.grid)
+        labels = self._scored(prepared, lambda slabs: join_labels(slabs, chosen), self.config)
+        return Segmentation(self._tidy(_xyz(labels.cpu().numpy())), prepared.image.grid)
 
     def working_probabilities(self, prepared: Prepared) -> NDArray[np.float16]:
         """Softmax probabilities (classes, x, y, z) on the working grid."""
@@ -135,16 +187,26 @@ class Model:
         self, prepared: Prepared, grid: Grid, watch: Watch, way: PredictConfig
     ) -> Segmentation:
         part = prepared.canonical.cropped(prepared.box)
-        labels = export_slabs(
-            watch(self._slabs(prepared, way)),
-            prepared.image.grid.shape[::-1],
-            part.shape[::-1],
-            self.config.export,
-            spacing=self.bundle.anatomy.spacing[::-1],
-            new_spacing=part.spacing[::-1],
-        )
-        inside = Segmentation(self._tidy(_xyz(labels)), part)
+        inside = self._exported(prepared, part, watch, way)
         return reorient(uncrop(inside, prepared.canonical, prepared.box), grid)
+
+    def _exported(
+        self, prepared: Prepared, grid: Grid, watch: Watch, way: PredictConfig
+    ) -> Segmentation:
+        """Organ ids on a grid over the extent of the working grid."""
+
+        def export(slabs: Iterator[Tensor]) -> NDArray[np.uint8]:
+            return export_slabs(
+                watch(slabs),
+                prepared.image.grid.shape[::-1],
+                grid.shape[::-1],
+                self.config.export,
+                spacing=self.bundle.anatomy.spacing[::-1],
+                new_spacing=grid.spacing[::-1],
+            )
+
+        labels = self._scored(prepared, export, way)
+        return Segmentation(self._tidy(_xyz(labels)), grid)
 
     def _tidy(self, labels: NDArray[np.uint8]) -> NDArray[np.uint8]:
         return keep_largest(labels) if self.config.largest_component else labels
