@@ -89,7 +89,7 @@ def carried(
     scores = []
     for follower, match in zip(followers, matches, strict=True):
         lenders = (by_id[name] for name in match.candidates)
-        found = carry_to(follower, lenders, config, prior).labels.array
+        found = carry_to(follower, lenders, config, prior, how=match.how).labels.array
         true = follower.labels.array
         scores.append(
             100 * float(np.mean([dice(true == k, found == k) for k in follower.labels.held]))

@@ -16,7 +16,7 @@ import numpy as np
 from benchmarks.separation import pair
 from labelferry.evaluate.overlap import dice
 from labelferry.files import read_json
-from labelferry.match.neighbours import SAME_PATIENT
+from labelferry.match.neighbours import SAME, SAME_PATIENT
 from labelferry.organs import OrganSet
 from labelferry.pipeline.prepared import PreparedCase, prepared_cases
 from labelferry.pipeline.runfile import read_run
@@ -37,7 +37,7 @@ def main() -> None:
         row = read_json(path, schema=1) if path.exists() else {"from": None}
         if row["from"] is None or not (given.truth / f"{case.id}.nii.gz").exists():
             continue
-        who = SAME_PATIENT if row["how"] == SAME_PATIENT else "other patients alone"
+        who = SAME_PATIENT if row["how"] in SAME else "other patients alone"
         scores = [_score(given.run / stage, case, given.truth, organs) for stage in STAGES]
         for group in (f"{case.domain}, {who}", who, "all"):
             groups.setdefault(group, []).append((scores[0], scores[1]))

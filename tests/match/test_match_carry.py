@@ -50,7 +50,7 @@ def _spoiled(follower, organs):
 def test_bad_labels_are_replaced_organ_by_organ(prior):
     truth = case("f", "T2", pose((3, -2, 4), (1.05, 0.97, 1.0), (10, 8, 6)))
     follower = _spoiled(truth, (1, 3))
-    result = carry_to(follower, [case("m", "T1")], CONFIG, prior)
+    result = carry_to(follower, [case("m", "T1")], CONFIG, prior, how="volume")
     rows = result.provenance["organs"]
     assert {k: rows[k]["source"] for k in ("1", "3")} == {"1": "carried", "3": "carried"}
     assert dice(result.labels.array, truth.labels.array) > 0.8
@@ -65,11 +65,11 @@ def test_bad_labels_are_replaced_organ_by_organ(prior):
 def test_good_own_labels_survive_a_bad_anchor(prior):
     follower = case("f", "T2", patient="p")
     anchor = _spoiled(case("m", "T1", patient="p"), (1, 2, 3, 4))
-    result = carry_to(follower, [anchor], CONFIG, prior)
+    result = carry_to(follower, [anchor], CONFIG, prior, how="same patient")
     assert {row["source"] for row in result.provenance["organs"].values()} == {"own"}
     np.testing.assert_array_equal(result.labels.array, follower.labels.array)
     assert result.provenance["how"] == "same patient"
-    paper = carry_to(follower, [anchor], PAPER, prior)
+    paper = carry_to(follower, [anchor], PAPER, prior, how="volume")
     assert {row["source"] for row in paper.provenance["organs"].values()} == {"carried"}
     assert paper.provenance["how"] == "volume"
     assert dice(paper.labels.array, follower.labels.array) < 0.3
@@ -79,11 +79,13 @@ def test_best_of_k_by_agreement(prior):
     follower = case("f", "T2", pose(shift=(6, 0, 0)))
     other = case("other", "T1", pose((0, 0, 25), (1.3, 0.8, 1.2)))
     twin = case("twin", "T1", seed=3)
-    result = carry_to(follower, [other, twin], CONFIG, prior)
+    result = carry_to(follower, [other, twin], CONFIG, prior, how="volume")
     assert result.provenance["from"] == "twin"
     scores = {row["id"]: row["agreement"] for row in result.provenance["candidates"]}
     assert scores["twin"] > scores["other"]
-    same = carry_to(follower, [replace(twin, id="a"), replace(twin, id="b")], CONFIG, prior)
+    same = carry_to(
+        follower, [replace(twin, id="a"), replace(twin, id="b")], CONFIG, prior, how="volume"
+    )
     assert same.provenance["from"] == "a"  # equal: the nearer by eq. 5
 
 
@@ -91,7 +93,7 @@ def test_provenance_is_json_and_the_same_twice(prior):
     follower, anchor = _spoiled(case("f", "T2"), (1,)), case("m", "T1")
     texts, arrays = [], []
     for _ in range(2):
-        result = carry_to(follower, iter([anchor]), CONFIG, prior)
+        result = carry_to(follower, iter([anchor]), CONFIG, prior, how="volume")
         texts.append(json.dumps(result.provenance, allow_nan=False))
         arrays.append(result.labels.array)
     assert texts[0] == texts[1]
@@ -99,16 +101,18 @@ def test_provenance_is_json_and_the_same_twice(prior):
     matrix = json.loads(texts[0])["transform"]["fixed_to_moving_ras_mm"]
     assert np.shape(matrix) == (4, 4)
     with pytest.raises(UserError, match="no candidate"):
-        carry_to(follower, [], CONFIG, prior)
+        carry_to(follower, [], CONFIG, prior, how="volume")
 
 
 def test_empty_labels_on_both_sides(prior):
     follower, anchor = case("f", "T2"), case("m", "T1")
     none = Segmentation(np.zeros_like(follower.labels.array), follower.labels.grid)
-    result = carry_to(replace(follower, labels=none), [replace(anchor, labels=none)], CONFIG, prior)
+    result = carry_to(
+        replace(follower, labels=none), [replace(anchor, labels=none)], CONFIG, prior, how="volume"
+    )
     assert not result.labels.array.any()
     # an empty own label takes whatever the anchor has
-    result = carry_to(replace(follower, labels=none), [anchor], CONFIG, prior)
+    result = carry_to(replace(follower, labels=none), [anchor], CONFIG, prior, how="volume")
     assert dice(result.labels.array, follower.labels.array) > 0.7
 
 

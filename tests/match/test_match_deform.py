@@ -14,7 +14,7 @@ from scipy import ndimage
 
 from labelferry.match import deform as room
 from labelferry.match.config import MatchConfig
-from labelferry.match.deform import deform, jacobian
+from labelferry.match.deform import Deformation, deform, jacobian, worth_it
 from labelferry.match.transfer import carried_shares, carry, carry_image
 from labelferry.volume import Grid, Segmentation, Volume
 
@@ -49,6 +49,23 @@ def test_a_bend_is_found_and_labels_follow_it():
     again = deform(fixed.anatomy, bent.anatomy, fixed.body, CONFIG)
     np.testing.assert_array_equal(found.shift, again.shift)
     json.dumps(found.to_json(), allow_nan=False)
+
+
+def test_a_bend_that_brings_the_edges_no_nearer_is_not_taken():
+    """Rows of edges one voxel off: bent onto each other they agree; bent away they do not."""
+    one = case("a")
+    on = one.image.grid
+    bend = _bent(on.shape, 2.0)
+    off = carry_image(one.anatomy, on, STILL, -bend)
+    found = Deformation(bend, 10.0, 0.8, "demons")
+    back = carry_image(off, on, STILL, bend)
+    taken = worth_it(found, one.anatomy, off, back, one.body, CONFIG)
+    assert taken.shift is bend and "edges agree" in taken.reason
+    for wrong in (off, carry_image(off, on, STILL, -bend)):
+        refused = worth_it(found, one.anatomy, off, wrong, one.body, CONFIG)
+        assert refused.shift is None and "too little" in refused.reason
+    always = MatchConfig(deform_least_gain=-2)
+    assert worth_it(found, one.anatomy, off, off, one.body, always).shift is bend
 
 
 def test_nothing_is_bent_where_nothing_differs_or_nothing_is_asked():

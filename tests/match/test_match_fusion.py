@@ -77,12 +77,18 @@ def test_a_wrong_candidate_is_outvoted_where_it_is_wrong():
     wrong = replace(
         wrong, labels=Segmentation(np.roll(wrong.labels.array, 9, axis=0), wrong.labels.grid)
     )
-    result = carry_to(replace(follower, labels=blank), [wrong, *twins], MatchConfig(), prior)
+    result = carry_to(
+        replace(follower, labels=blank), [wrong, *twins], MatchConfig(), prior, how="volume"
+    )
     assert dice(result.labels.array, follower.labels.array) > 0.85
     assert result.provenance["fused"] == ["w", "a", "b", "c"]
     assert result.provenance["from"] != "w"
     best = carry_to(
-        replace(follower, labels=blank), [wrong, *twins], MatchConfig(fuse="best"), prior
+        replace(follower, labels=blank),
+        [wrong, *twins],
+        MatchConfig(fuse="best"),
+        prior,
+        how="volume",
     )
     assert best.provenance["fused"] == [best.provenance["from"]]
 
@@ -92,7 +98,7 @@ def test_the_best_alone_is_carried_as_it_is():
     prior = learn_prior([(case("s").labels, ORGANS.ids)], ORGANS)
     follower, anchor = case("f", "T2", pose(shift=(7, 3, 0))), case("m", "T1")
     config = MatchConfig(fuse="best", keep_own="never", deform_iterations=0)
-    result = carry_to(follower, [anchor], config, prior)
+    result = carry_to(follower, [anchor], config, prior, how="volume")
     matrix = np.array(result.provenance["transform"]["fixed_to_moving_ras_mm"])
     expected = carry(anchor.labels, follower.labels.grid, matrix)
     np.testing.assert_array_equal(result.labels.array, expected.array)

@@ -54,6 +54,19 @@ def test_same_patient_first():
     assert (other.how, other.candidates[0]) == ("volume", "a")
 
 
+def test_same_patient_by_image():
+    """Where no id finds an anchor; ids come first, and preset paper looks at neither."""
+    anchors = [_row("a", 20, "p"), _row("b", 29, "q"), _row("c", 25)]
+    alike = {"x": ("c", "a"), "y": ("b",)}
+    follower, known = _row("x", 24.5), _row("y", 21, "p")
+    (match,) = match_cases([follower], anchors, MatchConfig(), alike)
+    assert (match.how, match.candidates) == ("same patient by image", ("c", "a"))
+    (match,) = match_cases([known], anchors, MatchConfig(), alike)
+    assert (match.how, match.candidates) == ("same patient", ("a",))
+    (paper,) = match_cases([follower], anchors, PAPER, alike)
+    assert (paper.how, paper.candidates) == ("volume", ("c",))
+
+
 def test_other_criteria():
     anchors = [
         _row("a", extent=(300, 200, 250), organs=(1.5e6, 1e3)),

@@ -11,6 +11,7 @@ from match_scene import SHAPE, SPACING, case, dice, grid, pose
 from labelferry.match.affine import Affine, is_sane, moved, stretch
 from labelferry.match.bodies import align_bodies, overlap
 from labelferry.match.config import MatchConfig
+from labelferry.match.pair import Pair
 from labelferry.match.registration import register
 from labelferry.match.search import turn
 from labelferry.match.transfer import carry, carry_image, registered_volume
@@ -81,6 +82,29 @@ def test_an_answer_no_better_than_turned_ones_is_refused():
     found = register(fixed.image, moving.image.with_array(noise), fixed.body, moving.body, MI)
     assert not found.ok and found.end == found.start
     assert register(fixed.image, moving.image, fixed.body, moving.body, MI).ok
+
+
+def test_a_rigid_step_turns_and_shifts_alone():
+    """The way from the start is a rotation about some axis and a shift; a rigid pose is found."""
+    true = pose((6, -5, 9), shift=(8, -6, 10))
+    moving, fixed = case("m", "T1", seed=1), case("f", "T2", true, seed=2)
+    pair = Pair.of(fixed.image, moving.image, fixed.body)
+    start = np.diag([1.05, 0.95, 1.0, 1.0])
+    linear = (np.linalg.inv(start) @ pair.turned(start, MI, 2))[:3, :3]
+    np.testing.assert_allclose(linear @ linear.T, np.eye(3), atol=1e-6)
+    assert np.linalg.det(linear) == pytest.approx(1)
+    found = pair.turned(align_bodies(fixed.body, moving.body), MI, 2)
+    start = align_bodies(fixed.body, moving.body)
+    assert _error_mm(found, true, fixed) < 0.6 * _error_mm(start, true, fixed)
+
+
+@pytest.mark.parametrize("degrees", [0, 15])
+def test_rigid_first_is_an_option(degrees):
+    moving, fixed = case("m", "T1", seed=1), case("f", "T2", POSES[1], seed=2)
+    config = MatchConfig(rigid_first=True, search_deg=degrees)
+    found = _register(fixed, moving, config)
+    assert found.ok, found.reason
+    assert _error_mm(found.matrix, POSES[1], fixed) < 3
 
 
 def test_a_turn_by_hand():

@@ -1,6 +1,7 @@
 """The stage ``match`` on labels that stand in for a teacher's: no network is trained."""
 
 import hashlib
+import json
 import shutil
 
 from labelferry.cases import Cohort
@@ -37,6 +38,25 @@ def test_two_processes_give_what_one_gives(taught, tiny, tmp_path, monkeypatch):
     assert {f"descriptors/{case.id}.json" for case in cases} <= set(one)
     monkeypatch.setattr(executor, "_FEW", 2)  # few cases, too, go to the processes
     assert _match(taught, tiny, tmp_path / "two", "workers=2") == (summary, one)
+
+
+def test_a_patient_without_an_id_is_known_by_the_image(taught, tiny, tmp_path):
+    """Every case a patient of its own; the phantom's sequences lie in one world."""
+    run = tmp_path / "run"
+    shutil.copytree(taught, run)
+    rows = json.loads((run / "prepare" / "cases.json").read_text())
+    patients = {row["id"]: row["patient"] for row in rows["cases"]}
+    for row in rows["cases"]:
+        row["patient"] = row["id"]
+    (run / "prepare" / "cases.json").write_text(json.dumps(rows))
+    summary, _ = _match(taught, tiny, tmp_path, 'match.same_patient_by="images"')
+    assert not summary.failed
+    found = [json.loads(p.read_text()) for p in (run / "match" / "provenance").glob("*.json")]
+    known = [row for row in found if row.get("how") == "same patient by image"]
+    assert known
+    for row in known:
+        assert set(row["likeness"]) == set(row["fused"])
+        assert all(patients[name] == patients[row["case"]] for name in row["fused"])
 
 
 def test_a_run_that_goes_on_describes_nothing_again(taught, tiny, tmp_path, monkeypatch):

@@ -85,6 +85,16 @@ def test_tells_whose_labels_and_how_well_they_lay(finished):
     assert "own 3.00, carried none, result 2.00" in facts
 
 
+def test_tells_that_the_patient_was_known_by_the_image(finished):
+    path = finished / "match" / "provenance" / "a_DWI.json"
+    value = json.loads(path.read_text())
+    value |= {"how": "same patient by image", "likeness": {"a_T1": 0.62}}
+    path.write_text(json.dumps(value))
+    facts = " | ".join(explain(finished, "a_DWI").facts)
+    assert "matched with a_T1 (by same patient by image)" in facts
+    assert "edges in the same places: a_T1 0.62" in facts
+
+
 def test_a_dropped_case_says_so_of_every_organ(finished):
     value = json.loads((finished / "refine" / "selection.json").read_text())
     value["cases"] = [{"case": "a_DWI", "organs": [], "reasons": {"case": "unstable: u 0.9"}}]

@@ -13,9 +13,9 @@ from labelferry.match.affine import Affine
 from labelferry.match.case import TargetCase
 from labelferry.match.choose import agreement, choose_organs, merge
 from labelferry.match.config import MatchConfig
-from labelferry.match.deform import Deformation, deform
+from labelferry.match.deform import Deformation, deform, worth_it
 from labelferry.match.fusion import Part, fuse, local_agreement, weight
-from labelferry.match.neighbours import SAME_PATIENT
+from labelferry.match.neighbours import SAME
 from labelferry.match.registration import register
 from labelferry.match.transfer import carried_shares, carry, carry_image, registered_volume
 from labelferry.prior.model import Prior
@@ -41,7 +41,6 @@ class _Trial:
     """One candidate laid on the follower; its images are not kept."""
 
     case_id: str
-    how: str
     affine: Affine
     deformation: Deformation
     labels: Segmentation = field(repr=False)
@@ -62,8 +61,12 @@ def carry_to(
     config: MatchConfig,
     prior: Prior,
     annotated: frozenset[int] | None = None,
+    *,
+    how: str,
 ) -> CarriedResult:
     """Give ``follower`` the labels of ``candidates`` (ranked, as eq. 5 left them).
+
+    ``how`` they were found is that of their ``Match``.
 
     Each candidate is registered to the follower (eq. 6). As ``config.fuse`` says, the one that
     agrees best in anatomy space is taken (the earlier one when equal), or all are fused. Then, as
@@ -90,14 +93,14 @@ def carry_to(
         carried_score,
         _organs(own, carried, prior, annotated),
         config,
-        same_patient=best.how == SAME_PATIENT,
+        same_patient=how in SAME,
     )
     labels = merge(own, carried, choices)
     provenance: dict[str, Any] = {
         "schema_version": SCHEMA_VERSION,
         "case": follower.id,
         "from": best.case_id,
-        "how": best.how,
+        "how": how,
         "agreement": best.agreement,
         "transform": best.affine.to_json(),
         "fused": [trial.case_id for trial in used],
@@ -124,11 +127,11 @@ def _try(follower: TargetCase, candidate: TargetCase, config: MatchConfig) -> _T
     laid = carry_image(candidate.anatomy, grid, affine.matrix)
     deformation = deform(follower.anatomy, laid, follower.body, config)
     if deformation.shift is not None:
-        laid = carry_image(candidate.anatomy, grid, affine.matrix, deformation.shift)
-    same = config.same_patient_first and follower.patient == candidate.patient
+        bent = carry_image(candidate.anatomy, grid, affine.matrix, deformation.shift)
+        deformation = worth_it(deformation, follower.anatomy, laid, bent, follower.body, config)
+        laid = laid if deformation.shift is None else bent
     return _Trial(
         case_id=candidate.id,
-        how=SAME_PATIENT if same else config.criterion,
         affine=affine,
         deformation=deformation,
         labels=candidate.labels,

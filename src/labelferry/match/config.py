@@ -26,6 +26,11 @@ class MatchConfig(BaseModel):
     the pseudo-labels' organ volumes, or the body's size along its axes in mm."""
     same_patient_first: bool = True
     """Match with anchor images of the same patient where there are any (ours). Paper: off."""
+    same_patient_by: Literal["ids", "images"] = "ids"
+    """How the same patient is known: by the patients' ids, or, where a case has none, by its image
+    too: its edges lie where those of an anchor lie (ours)."""
+    least_likeness: float = Field(0.4, gt=0, le=1)
+    """With ``images``: correlation of the edges from which on two images are of one patient."""
     candidates: int = Field(5, ge=1)
     """Nearest anchors that are registered, k (ours). Paper: 1."""
     metric: Literal["mean_squares", "mutual_information"] = "mutual_information"
@@ -40,6 +45,8 @@ class MatchConfig(BaseModel):
     axis, and the best of the 27 followed on coarse images. Afterwards a result that agrees hardly
     better than its own turns is refused (ours). 0: neither, as for mean squares, which it does not
     help."""
+    rigid_first: bool = False
+    """Turn and shift each start before the affine may stretch it, on the coarsest images (ours)."""
     shrink: tuple[int, ...] = (4, 2, 1)
     """Shrink factor of each level, coarse to fine. A level is smoothed by half its factor, in
     voxels."""
@@ -54,6 +61,9 @@ class MatchConfig(BaseModel):
     (ours; R of eq. 6). 0: the affine alone (paper)."""
     deform_smoothing_mm: float = Field(9.0, gt=0)
     """How stiff it is: the field is smoothed by a Gaussian of this standard deviation each step."""
+    deform_least_gain: float = Field(0.05, ge=-2, le=2)
+    """By how much it has to raise the correlation of the levelled edges; else the affine stands
+    alone (ours). -2: it always stays."""
     fuse: Literal["best", "local"] = "local"
     """``best``: the labels of the candidate that agrees best in anatomy space. ``local``: those of
     all candidates, each weighted by how well its image agrees round the voxel (ours)."""

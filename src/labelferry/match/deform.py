@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 import SimpleITK as sitk  # noqa: N813
 from numpy.typing import NDArray
 
+from labelferry.match.choose import agreement
 from labelferry.match.config import MatchConfig
 from labelferry.match.pair import threads, to_itk_image
-from labelferry.volume import Volume, resample, smoothed
+from labelferry.volume import Grid, Volume, resample, smoothed
 
 Floats = NDArray[np.float32]
 
-_LEVELS = ((8.0, 1.25), (3.0, 1.0))
-"""Coarse to fine: sigma of the images' smoothing in mm, and how much stiffer the field is."""
+_LEVELS = ((8.0, 6.0, 1.25), (3.0, 3.0, 1.0))
+"""Coarse to fine: sigma of the images' smoothing in mm, least size of a voxel in mm, and how much
+stiffer the field is."""
 _COARSE_MM = 3.0
 """Voxels on which the field is sought: it is too smooth to need finer ones."""
 _LEVEL_MM = 15.0
@@ -88,6 +90,29 @@ def deform(fixed: Volume, laid: Volume, body: Volume, config: MatchConfig) -> De
     return Deformation(shift, float(length.max()), least, "demons in anatomy space")
 
 
+def worth_it(
+    found: Deformation,
+    fixed: Volume,
+    laid: Volume,
+    bent: Volume,
+    body: Volume,
+    config: MatchConfig,
+) -> Deformation:
+    """``found``, or the affine alone where bending brings the edges hardly nearer.
+
+    Two sequences of one session may show one anatomy to the voxel; there demons can only follow
+    the contrast, and the levelled edges of ``fixed`` agree less with those of ``bent`` (the moving
+    anatomy space behind the affine and the shift) than with those of ``laid`` (behind the affine).
+    They must agree by ``config.deform_least_gain`` more within ``body``.
+    """
+    edges = levelled(fixed)
+    before, after = (agreement(edges, levelled(side), body) for side in (laid, bent))
+    told = f"edges agree {after:.3f}, {before:.3f} before"
+    if after - before < config.deform_least_gain:
+        return no_deformation(f"bending brings too little: {told}")
+    return replace(found, reason=f"{found.reason}: {told}")
+
+
 def jacobian(shift: Floats) -> Floats:
     """Determinant of the derivative of i + shift(i), at every voxel: the local change of volume."""
     derivative = np.zeros((*shift.shape[1:], 3, 3), np.float32)
@@ -100,30 +125,43 @@ def jacobian(shift: Floats) -> Floats:
 
 
 def _demons(fixed: Volume, laid: Volume, config: MatchConfig) -> Floats:
-    grid = fixed.grid.resampled(np.maximum(fixed.grid.spacing, _COARSE_MM).tolist())
-    sides = [_levelled(resample(volume, grid)) for volume in (fixed, laid)]
-    field: list[sitk.Image] = []
-    for smoothing_mm, stiffness in _LEVELS:
+    """The shift in voxels of the fixed grid, found level by level."""
+    finest = _of_voxels(fixed.grid, _COARSE_MM)
+    sides = [levelled(resample(volume, finest)) for volume in (fixed, laid)]
+    grid, mm = finest, np.zeros((3, *finest.shape), np.float32)
+    for smoothing_mm, voxel_mm, stiffness in _LEVELS:
+        level = _of_voxels(finest, voxel_mm)
+        mm, grid = _on(mm, grid, level), level
+        images = []
+        for side in sides:
+            smooth = side.with_array(smoothed(side.array, smoothing_mm, finest))
+            images.append(to_itk_image(resample(smooth, level).array, level))
         method = sitk.FastSymmetricForcesDemonsRegistrationFilter()
         method.SetNumberOfIterations(config.deform_iterations)
         method.SetSmoothDisplacementField(True)
-        sigma = config.deform_smoothing_mm * stiffness / np.array(grid.spacing)
+        sigma = config.deform_smoothing_mm * stiffness / np.array(level.spacing)
         method.SetStandardDeviations(sigma.tolist())
-        images = [to_itk_image(smoothed(side.array, smoothing_mm, grid), grid) for side in sides]
-        field = [method.Execute(*images, *field)]
-    mm = sitk.GetArrayFromImage(field[0]).transpose(3, 2, 1, 0).astype(np.float32)
-    parts = [
-        resample(Volume(part, grid), fixed.grid).array / step
-        for part, step in zip(mm, fixed.grid.spacing, strict=True)
-    ]
-    return np.stack(parts)
+        start = sitk.GetImageFromArray(mm.transpose(3, 2, 1, 0).astype(np.float64), isVector=True)
+        start.CopyInformation(images[0])
+        found = method.Execute(*images, start)
+        mm = sitk.GetArrayFromImage(found).transpose(3, 2, 1, 0).astype(np.float32)
+    steps = np.array(fixed.grid.spacing, np.float32)[:, None, None, None]
+    return np.asarray(_on(mm, grid, fixed.grid) / steps, np.float32)
 
 
-def _levelled(volume: Volume) -> Volume:
-    """Edges relative to those around: local mean 0, local standard deviation 1 where there are any.
+def _of_voxels(grid: Grid, mm: float) -> Grid:
+    """A grid over the same extent whose voxels are no smaller than ``mm``."""
+    return grid.resampled(np.maximum(grid.spacing, mm).tolist())
 
-    Each sequence gives the same border another height.
-    """
+
+def _on(field_mm: Floats, grid: Grid, other: Grid) -> Floats:
+    """The same field on the voxels of another grid over the same extent."""
+    return np.stack([resample(Volume(part, grid), other).array for part in field_mm])
+
+
+def levelled(volume: Volume) -> Volume:
+    """Anatomy space, its edges relative to those around: within 15 mm, mean 0 and standard
+    deviation 1 where there are any. Each sequence gives the same border another height."""
     mean = smoothed(volume.array, _LEVEL_MM, volume.grid)
     variance = smoothed(volume.array * volume.array, _LEVEL_MM, volume.grid) - mean * mean
     return volume.with_array((volume.array - mean) / np.sqrt(variance.clip(_LEAST_VARIANCE)))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,6 +14,8 @@ from labelferry.match.case import Descriptor
 from labelferry.match.config import MatchConfig
 
 SAME_PATIENT = "same patient"
+SAME_BY_IMAGE = "same patient by image"
+SAME = (SAME_PATIENT, SAME_BY_IMAGE)
 
 
 @dataclass(frozen=True)
@@ -26,16 +28,21 @@ class Match:
     """The L1 distance of each candidate, in the criterion's unit (volume: mm³; extent: mm;
     organs: sum of absolute log ratios)."""
     how: str
-    """``same patient``, or the criterion's name."""
+    """``same patient``, ``same patient by image``, or the criterion's name."""
 
 
 def match_cases(
-    followers: Sequence[Descriptor], anchors: Sequence[Descriptor], config: MatchConfig
+    followers: Sequence[Descriptor],
+    anchors: Sequence[Descriptor],
+    config: MatchConfig,
+    alike: Mapping[str, Collection[str]] | None = None,
 ) -> list[Match]:
     """Match each follower with at most ``config.candidates`` anchors (eq. 5).
 
-    Equal distances are ordered by case id, and a case never lends to itself. A k-d tree answers
-    all queries; it is built once. Raises ``UserError`` where there is no anchor to match with.
+    Equal distances are ordered by case id, and a case never lends to itself. ``alike`` names the
+    anchors of a follower that show its patient by their images: they lend where no id finds one. A
+    k-d tree answers all queries; it is built once. Raises ``UserError`` where there is no anchor to
+    match with.
     """
     ordered = sorted(anchors, key=lambda anchor: anchor.id)
     if not ordered:
@@ -59,8 +66,11 @@ def match_cases(
     for follower in followers:
         vector = np.array(criterion_vector(follower, config))
         own = [i for i in patients.get(follower.patient, []) if ordered[i].id != follower.id]
+        seen = (alike or {}).get(follower.id, ())
         if config.same_patient_first and own:
             how, pool = SAME_PATIENT, own
+        elif config.same_patient_first and seen:
+            how, pool = SAME_BY_IMAGE, [i for i, a in enumerate(ordered) if a.id in seen]
         else:
             # one more than asked for, since the nearest may be the follower itself
             how, number = config.criterion, config.candidates + 1

@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import SimpleITK as sitk  # noqa: N813
@@ -98,11 +99,16 @@ class Pair:
 
     def to_world(self, transform: sitk.AffineTransform) -> Matrix:
         """The inverse of :meth:`to_itk`."""
+        inner = self._inner(transform)
+        return np.asarray(self.moving_frame @ inner @ np.linalg.inv(self.fixed_frame))
+
+    def _inner(self, transform: Any) -> Matrix:
+        """An affine or rigid transform of ITK round our centre, as 4×4."""
         inner = np.eye(4)
         inner[:3, :3] = np.array(transform.GetMatrix()).reshape(3, 3)
         shift = np.array(transform.GetTranslation())
         inner[:3, 3] = shift + self.centre - inner[:3, :3] @ self.centre
-        return np.asarray(self.moving_frame @ inner @ np.linalg.inv(self.fixed_frame))
+        return inner
 
     def method(self, config: MatchConfig) -> sitk.ImageRegistrationMethod:
         """ITK's registration with the metric of the configuration."""
@@ -135,6 +141,30 @@ class Pair:
     def optimised(self, start: Matrix, config: MatchConfig, factor: int = 1) -> Matrix:
         """Where ``config.iterations`` steps from ``start`` lead, the images shrunk by ``factor``
         and smoothed by half of it, in voxels. Raises ``RuntimeError`` where ITK gives up."""
+        method = self._optimiser(config, factor)
+        # a parameter weighs as much as it moves the body: ITK's own estimate, from the image's
+        # corners, holds rotation and scale back and needs several times the steps
+        method.SetOptimizerScales([*self.spread.tolist() * 3, 1.0, 1.0, 1.0])
+        transform = self.to_itk(start)
+        method.SetInitialTransform(transform, inPlace=True)
+        method.Execute(self.fixed, self.moving)
+        return self.to_world(transform)
+
+    def turned(self, start: Matrix, config: MatchConfig, factor: int = 1) -> Matrix:
+        """As :meth:`optimised`, but ``start`` is only turned and shifted, not stretched any more.
+
+        Raises ``RuntimeError`` where ITK gives up.
+        """
+        method = self._optimiser(config, factor)
+        method.SetOptimizerScales([*(self.spread.sum() - self.spread).tolist(), 1.0, 1.0, 1.0])
+        transform = sitk.Euler3DTransform(self.centre.tolist())
+        method.SetMovingInitialTransform(self.to_itk(start))
+        method.SetInitialTransform(transform, inPlace=True)
+        method.Execute(self.fixed, self.moving)
+        frame = self.fixed_frame
+        return np.asarray(start @ frame @ self._inner(transform) @ np.linalg.inv(frame))
+
+    def _optimiser(self, config: MatchConfig, factor: int) -> sitk.ImageRegistrationMethod:
         method = self.method(config)
         method.SetOptimizerAsRegularStepGradientDescent(
             learningRate=_STEP_MM,
@@ -143,9 +173,6 @@ class Pair:
             relaxationFactor=0.7,
             gradientMagnitudeTolerance=1e-8,
         )
-        # a parameter weighs as much as it moves the body: ITK's own estimate, from the image's
-        # corners, holds rotation and scale back and needs several times the steps
-        method.SetOptimizerScales([*self.spread.tolist() * 3, 1.0, 1.0, 1.0])
         factor = min(factor, max(1, min(self.fixed.GetSize()) // _LEAST_VOXELS))
         method.SetShrinkFactorsPerLevel([factor])
         method.SetSmoothingSigmasPerLevel([factor / 2])
@@ -153,10 +180,7 @@ class Pair:
         if self.is_coarse:  # smooth already
             method.MetricUseFixedImageGradientFilterOff()
             method.MetricUseMovingImageGradientFilterOff()
-        transform = self.to_itk(start)
-        method.SetInitialTransform(transform, inPlace=True)
-        method.Execute(self.fixed, self.moving)
-        return self.to_world(transform)
+        return method
 
 
 @contextmanager

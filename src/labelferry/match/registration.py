@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from typing import Literal
 
 import numpy as np
 
@@ -48,16 +49,18 @@ def _register(pair: Pair, fixed_body: Volume, moving_body: Volume, config: Match
         return Affine(start, before, before, False, "no optimisation asked for")
     needed = _LEAST_OVERLAP * overlap(start, fixed_body, moving_body)
     search, best, after, reasons = None, start, before, list[str]()
-    for factor in (None, *config.shrink) if config.search_deg else config.shrink:
+    for step in _steps(config):
         try:
-            if factor is None:
+            if step == "search":
                 search = Search.of(pair, config)
                 matrix = min(
                     search.answers(starts),
                     key=lambda m: pair.metric(m, config) if is_sane(m) else WORST,
                 )
+            elif step == "rigid":
+                matrix = pair.turned(best, config, config.shrink[0])
             else:
-                matrix = pair.optimised(best, config, factor)
+                matrix = pair.optimised(best, config, step)
         except RuntimeError as error:
             reasons.append("the optimiser failed: " + str(error).strip().splitlines()[-1].strip())
             continue
@@ -77,3 +80,10 @@ def _register(pair: Pair, fixed_body: Volume, moving_body: Volume, config: Match
         return Affine(best, before, after, True, "optimised")
     log.info("registration keeps its start: %s", reasons[-1])
     return Affine(start, before, before, False, reasons[-1])
+
+
+def _steps(config: MatchConfig) -> tuple[Literal["search", "rigid"] | int, ...]:
+    """What finds the affine, one after the other; a number is a level's shrink factor."""
+    if config.search_deg:  # whatever the search follows is turned first there
+        return ("search", *config.shrink)
+    return ("rigid", *config.shrink) if config.rigid_first else config.shrink

@@ -16,9 +16,13 @@ from labelferry.match.pair import Matrix, Pair
 _COARSE_MM = 12.0
 _FOLLOWED = 2
 """Turns of each start that are optimised, besides the start."""
-_STANDS_OUT = 2.0
-"""Standard deviations of the turns' metric that a result must lie below their mean. On the phantom
-wrong results lay at most 1.5 below, true ones 6 and more; by mean squares true ones lay 2.5."""
+_JUDGED_MM = 6.0
+"""Voxels on which a result is judged. On the coarse ones of the search a wrong one that has been
+optimised stands out from its turns, which have not, nearly as a true one does."""
+_JUDGED_SHARE = 0.25
+_STANDS_OUT = {"mutual_information": 4.5, "mean_squares": 2.0}
+"""Standard deviations of the turns' metric that a result must lie below their mean (measured:
+docs/explanation/matching.md)."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,33 +30,39 @@ class Search:
     """Two images that are coarse enough to be compared in many poses."""
 
     pair: Pair
+    judged: Pair
+    """The same on finer voxels, for the doubts."""
     config: MatchConfig
 
     @classmethod
     def of(cls, pair: Pair, config: MatchConfig) -> Search:
         """Raises ``RuntimeError`` for images too thin to be smoothed."""
         # there are few coarse voxels: every one counts
-        return cls(pair.coarse(_COARSE_MM), config.model_copy(update={"sampling": 1.0}))
+        every = config.model_copy(update={"sampling": 1.0})
+        return cls(pair.coarse(_COARSE_MM), pair.coarse(_JUDGED_MM), every)
 
     def answers(self, starts: Sequence[Matrix]) -> list[Matrix]:
         """Affines worth a look at full resolution: where ``starts`` and the best of their turns
         lead. Raises ``RuntimeError`` where the optimiser gives up."""
         found = []
         for start in starts:
-            turns = sorted(self._turns(start), key=self._metric)
-            found += [self.pair.optimised(at, self.config) for at in (start, *turns[:_FOLLOWED])]
+            turns = sorted(self._turns(start), key=lambda at: self.pair.metric(at, self.config))
+            found += [self._followed(at) for at in (start, *turns[:_FOLLOWED])]
         return found
+
+    def _followed(self, start: Matrix) -> Matrix:
+        if self.config.rigid_first:
+            start = self.pair.turned(start, self.config)
+        return self.pair.optimised(start, self.config)
 
     def doubts(self, matrix: Matrix) -> bool:
         """Whether ``matrix`` lays the images on each other hardly better than its turns do: then
         it is no more than a place where the optimiser got stuck."""
-        turned = np.array([self._metric(other) for other in self._turns(matrix)])
+        some = self.config.model_copy(update={"sampling": _JUDGED_SHARE})
+        turned = np.array([self.judged.metric(other, some) for other in self._turns(matrix)])
         turned = turned[np.isfinite(turned)]
-        gap = turned.mean() - self._metric(matrix) if len(turned) else 0.0
-        return not gap > _STANDS_OUT * turned.std()
-
-    def _metric(self, matrix: Matrix) -> float:
-        return self.pair.metric(matrix, self.config)
+        gap = turned.mean() - self.judged.metric(matrix, some) if len(turned) else 0.0
+        return not gap > _STANDS_OUT[self.config.metric] * turned.std()
 
     def _turns(self, matrix: Matrix) -> list[Matrix]:
         """``matrix`` after each turn by -``search_deg``, 0 or ``search_deg`` about the axes."""

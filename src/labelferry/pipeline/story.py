@@ -124,8 +124,10 @@ def _carrying(carried: Mapping[str, Any]) -> tuple[str, ...]:
     tried = ", ".join(f"{c['id']} {c['agreement']:.2f}" for c in carried["candidates"])
     others = [case for case in carried.get("fused", ()) if case != carried["from"]]
     fused = f", fused with {', '.join(others)}" if others else ""
+    alike = ", ".join(f"{name} {value:.2f}" for name, value in carried.get("likeness", {}).items())
     return (
         f"matched with {carried['from']} (by {carried['how']}){fused}",
+        *([f"edges in the same places: {alike}"] if alike else []),
         f"agreement in anatomy space: {tried}",
         f"registration: {transform['reason']}"
         + ("" if transform["ok"] else "; its start was kept"),

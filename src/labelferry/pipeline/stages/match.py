@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from labelferry.files import read_json, write_json
-from labelferry.io.nifti import read_labels, write_volume
+from labelferry.io.nifti import read_image, read_labels, write_volume
 from labelferry.match.carry import carry_to
 from labelferry.match.case import Descriptor, TargetCase, describe
 from labelferry.match.choose import AnchorChoice, choose_anchors
 from labelferry.match.config import MatchConfig
+from labelferry.match.likeness import Alike, find_alike, sketch
 from labelferry.match.neighbours import match_cases
 from labelferry.organs import OrganSet
 from labelferry.pipeline.executor import for_light_work
@@ -20,6 +21,7 @@ from labelferry.pipeline.prepared import PreparedCase, prepared_cases, read_prio
 from labelferry.pipeline.stage import Context, Stage, Summary
 from labelferry.pipeline.students import known_organs
 from labelferry.prior.model import Prior
+from labelferry.volume import Volume
 
 
 @dataclass(frozen=True)
@@ -27,6 +29,8 @@ class _Job:
     follower: PreparedCase
     candidates: tuple[PreparedCase, ...]
     distances: tuple[float, ...]
+    how: str
+    likeness: dict[str, float]
     labels_in: Path
     folder: Path
     config: MatchConfig
@@ -41,11 +45,17 @@ class _Description:
     labels_in: Path
     folder: Path
     organs: OrganSet
+    is_sketched: bool
 
     @property
     def path(self) -> Path:
-        """What the job makes."""
-        return self.folder / f"{self.case.id}.json"
+        """What the job makes last."""
+        return self.folder / "descriptors" / f"{self.case.id}.json"
+
+    @property
+    def sketch_path(self) -> Path:
+        """What the same patient is known by where no id tells."""
+        return _sketch_path(self.folder, self.case.id)
 
 
 def run(context: Context) -> Summary:
@@ -87,9 +97,10 @@ def run(context: Context) -> Summary:
 
 
 def _describe_all(context: Context, cases: Sequence[PreparedCase], own: Path) -> dict[str, str]:
-    """Write ``descriptors/<case>.json``, which a run that goes on reads again."""
-    folder = context.folder / "descriptors"
-    jobs = [_Description(case, own, folder, context.organs) for case in cases]
+    """Write ``descriptors/<case>.json``, and ``sketches/<case>.nii.gz`` where they are asked for;
+    a run that goes on reads them again."""
+    sketched = _by_image(context.config.match)
+    jobs = [_Description(case, own, context.folder, context.organs, sketched) for case in cases]
     return context.each(
         "cases described",
         _describe_one,
@@ -104,7 +115,18 @@ def _describe_one(job: _Description) -> None:
     case = job.case
     labels = read_labels(job.labels_in / f"{case.id}.nii.gz", job.organs)
     row = describe(case.id, case.patient, case.domain, case.body(), labels, job.organs)
+    if job.is_sketched:
+        prepared = case.read()
+        write_volume(job.sketch_path, sketch(prepared.anatomy, prepared.body))
     write_json(job.path, row.to_json())
+
+
+def _sketch_path(folder: Path, case: str) -> Path:
+    return folder / "sketches" / f"{case}.nii.gz"
+
+
+def _by_image(config: MatchConfig) -> bool:
+    return config.same_patient_first and config.same_patient_by == "images"
 
 
 def _jobs(
@@ -124,13 +146,22 @@ def _jobs(
         folder = context.folder / "descriptors"
         return [Descriptor.read(folder / f"{case.id}.json") for case in cases]
 
-    matches = match_cases(described(followers), described(anchors), config)
+    def sketched(case: str) -> Volume:
+        return read_image(_sketch_path(context.folder, case)).volume
+
+    rows, lenders = described(followers), described(anchors)
+    alike: Alike = {}
+    if _by_image(config):
+        alike = find_alike(rows, lenders, sketched, config.least_likeness)
+    matches = match_cases(rows, lenders, config, alike)
     annotated = known_organs(context)
     return [
         _Job(
             by_id[match.follower],
             tuple(by_id[c] for c in match.candidates),
             match.distances,
+            match.how,
+            alike.get(match.follower, {}),
             own,
             context.folder,
             config,
@@ -158,12 +189,12 @@ def _load(case: PreparedCase, labels: Path, organs: OrganSet) -> TargetCase:
 def _carry_one(job: _Job) -> None:
     follower = _load(job.follower, job.labels_in, job.organs)
     candidates = (_load(case, job.labels_in, job.organs) for case in job.candidates)
-    result = carry_to(follower, candidates, job.config, job.prior, job.annotated)
+    result = carry_to(follower, candidates, job.config, job.prior, job.annotated, how=job.how)
     name = job.follower.id
     write_volume(job.folder / "labels" / f"{name}.nii.gz", result.labels)
     write_json(
         job.folder / "provenance" / f"{name}.json",
-        {**result.provenance, "distances": list(job.distances)},
+        {**result.provenance, "distances": list(job.distances), "likeness": job.likeness},
     )
 
 
@@ -209,5 +240,5 @@ STAGE = Stage(
     lambda config: {"match": config.match},
     ("prepare", "teach"),
     run,
-    revision=2,
+    revision=3,
 )
