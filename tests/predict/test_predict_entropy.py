@@ -27,9 +27,9 @@ def test_by_hand() -> None:
     meter = EntropyMeter(3)
     voxels = [(0.2, 0.7, 0.1), (0.1, 0.5, 0.4), (0.9, 0.05, 0.05), (0.01, 0.01, 0.98)]
     scores = slab(*voxels)
-    (seen,) = meter.watch([scores])
+    list(meter.watch([slab((0.1, 0.2, 0.7))]))  # another image: forgotten
+    seen, _ = meter.watch([scores, slab((0.25, 0.5, 0.25))])
     assert seen is scores, "slabs go on as they are"
-    list(meter.watch([slab((0.25, 0.5, 0.25))]))
     means = meter.means()
     first = (entropy(*voxels[0]) + entropy(*voxels[1]) + entropy(0.25, 0.5, 0.25)) / 3
     assert means[1] == pytest.approx(first, abs=1e-6)

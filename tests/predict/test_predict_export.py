@@ -40,7 +40,7 @@ def test_fast_is_the_arg_max_of_trilinear_scores(
     logits = draw_logits(seed, classes, old)
     scores = functional.interpolate(logits[None], new, mode="trilinear", align_corners=False)[0]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(stream, "_CHUNK_VOXELS", slab)
+        patch.setattr(stream, "CHUNK_VOXELS", slab)
         labels = torch.from_numpy(fast_labels([logits], old, new))
     chosen = scores.gather(0, labels.long()[None])[0]
     # rounding may swap two classes whose scores are the same to seven digits

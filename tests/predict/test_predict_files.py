@@ -80,7 +80,7 @@ def test_a_fault_of_ours_is_told_too(
     cohort: Path, fake_model: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model = fake_model()
-    monkeypatch.setattr(model, "_slabs", lambda prepared, way: 1 / 0)
+    monkeypatch.setattr(model, "_scored", lambda *_: 1 / 0)
     failures = predict_files(model, find_images(cohort)[:2], tmp_path / "out")
     assert [f.reason for f in failures] == [
         f"{name}: ZeroDivisionError: division by zero" for name in ("p1_T1.nii.gz", "p2_0000.nii")

@@ -20,7 +20,7 @@ _JUDGED_MM = 6.0
 """Voxels on which a result is judged. On the coarse ones of the search a wrong one that has been
 optimised stands out from its turns, which have not, nearly as a true one does."""
 _JUDGED_SHARE = 0.25
-_STANDS_OUT = {"mutual_information": 4.5, "mean_squares": 2.0}
+_STANDS_OUT = {"mutual_information": 3.0, "mean_squares": 2.0}
 """Standard deviations of the turns' metric that a result must lie below their mean (measured:
 docs/explanation/matching.md)."""
 
