@@ -78,9 +78,11 @@ def same(a, b):
     return a.keys() == b.keys() and all(torch.equal(a[k], b[k]) for k in a)
 
 
-def test_same_result_twice_and_after_kills(examples, tmp_path):
-    whole = train(examples, tmp_path / "whole")
-    assert same(whole, train(examples, tmp_path / "again"))
+@pytest.mark.parametrize("amp", ["fp32", "bf16"])
+def test_same_result_twice_and_after_kills(examples, tmp_path, amp):
+    config = TRAIN.model_copy(update={"amp": amp})  # in bf16 slices lie channels last
+    whole = train(examples, tmp_path / "whole", config)
+    assert same(whole, train(examples, tmp_path / "again", config))
 
     class KilledError(Exception):
         pass
@@ -92,8 +94,8 @@ def test_same_result_twice_and_after_kills(examples, tmp_path):
                 raise KilledError
 
         with pytest.raises(KilledError):
-            train(examples, tmp_path / "killed", progress=kill)
-    assert same(whole, train(examples, tmp_path / "killed"))
+            train(examples, tmp_path / "killed", config, progress=kill)
+    assert same(whole, train(examples, tmp_path / "killed", config))
     lines = (tmp_path / "killed" / "losses.jsonl").read_text()
     assert lines == (tmp_path / "whole" / "losses.jsonl").read_text()
     assert not (tmp_path / "killed" / "checkpoint.pt").exists()

@@ -15,8 +15,12 @@ def autocast(
     device: torch.device, amp: Literal["auto", "bf16", "fp32"]
 ) -> AbstractContextManager[object]:
     """A torch context in which networks run in bfloat16, or one that changes nothing."""
-    on = amp == "bf16" or (amp == "auto" and bf16_pays(device))
-    return torch.autocast(device.type, torch.bfloat16, enabled=on)
+    return torch.autocast(device.type, torch.bfloat16, enabled=in_bf16(device, amp))
+
+
+def in_bf16(device: torch.device, amp: Literal["auto", "bf16", "fp32"]) -> bool:
+    """Whether networks run in bfloat16 there."""
+    return amp == "bf16" or (amp == "auto" and bf16_pays(device))
 
 
 def bf16_pays(device: torch.device) -> bool:
