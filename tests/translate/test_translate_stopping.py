@@ -83,7 +83,7 @@ def test_a_loss_that_is_no_number_names_the_slices(
     images: tuple[list[Path], list[Path]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     drawn: list[str] = []
-    real = training.losses.cycle_loss
+    real = step.losses.cycle_loss
 
     def broken(*values: torch.Tensor) -> torch.Tensor:
         drawn.append("")
@@ -111,7 +111,7 @@ def test_a_broken_weight_never_takes_the_place_of_the_last_good_checkpoint(
     images: tuple[list[Path], list[Path]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     calls: list[int] = []
-    real = training.losses.cycle_loss
+    real = step.losses.cycle_loss
 
     def broken(*values: torch.Tensor) -> torch.Tensor:
         calls.append(1)
