@@ -39,6 +39,12 @@ class Team:
     """0 is the process that was started by a person."""
     size: int
 
+    def device(self, device: torch.device) -> torch.device:
+        """The device of this process: a GPU each, or the CPU for all; alone the one asked for."""
+        return (
+            torch.device("cuda", self.rank) if self.size > 1 and device.type == "cuda" else device
+        )
+
     def share(self, batch: Batch) -> Batch:
         """What this process takes of a batch: every ``size``-th sample, so that all together take
         the batches of a single process."""
@@ -69,6 +75,8 @@ class Team:
 
     def give(self, state: Mapping[str, Any]) -> None:
         """Send a state of tensors and numbers to the others (from the first process)."""
+        if self.size == 1:
+            return
         stream = io.BytesIO()
         torch.save(dict(state), stream)
         distributed.broadcast_object_list([stream.getvalue()], 0, device=torch.device("cpu"))
@@ -82,7 +90,8 @@ class Team:
 
     def tell(self, step: int, total: int) -> None:
         """Have the others make a step (in the first process)."""
-        distributed.broadcast(torch.tensor([step, total]), 0)
+        if self.size > 1:
+            distributed.broadcast(torch.tensor([step, total]), 0)
 
     def orders(self) -> Iterator[tuple[int, int]]:
         """The steps that the first process tells, each with the steps in all."""
@@ -111,11 +120,6 @@ def check_devices(devices: int, batch: int, device: torch.device) -> None:
         raise UserError(
             "fewer CUDA devices than asked for", seen=torch.cuda.device_count(), allowed=devices
         )
-
-
-def device_of(rank: int, device: torch.device) -> torch.device:
-    """The device of one process: a GPU each, or the CPU for all."""
-    return torch.device("cuda", rank) if device.type == "cuda" else device
 
 
 @contextmanager

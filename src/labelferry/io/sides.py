@@ -6,7 +6,7 @@ each other tell.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 
 import numpy as np
 from numpy.typing import NDArray
@@ -46,7 +46,7 @@ _ORDER: tuple[tuple[int, str, str], ...] = (
     (2, "spleen", "duodenum"),
 )
 """Axis (R, A, S) and two organs: the first lies further along the axis than the second."""
-PREDICTED_PAIRS = 3
+_PREDICTED_PAIRS = 3
 """Labels that a network made may be wrong: it takes as many pairs to believe them."""
 ONE_PIECE = 0.8
 """Share of an organ's voxels that its largest piece holds."""
@@ -126,15 +126,20 @@ def turned(places: Mapping[str, Point], least: int = 2) -> list[str]:
 def turned_in_prediction(
     labels: Segmentation, organs: OrganSet, believed: Collection[str] | None = None
 ) -> list[str]:
-    """The same of labels that a network predicted, which may be wrong: it takes more pairs, and
-    organs in one piece (``believed``: of these alone)."""
+    """The same of labels that a network predicted (``believed``: of these organs alone)."""
     places = centroids(labels, organs)
     if believed is not None:
         places = {name: place for name, place in places.items() if name in believed}
-    if not turned(places, PREDICTED_PAIRS):
+    return turned_by_wholes(places, lambda name: _in_one_piece(labels, organs.named(name).id))
+
+
+def turned_by_wholes(places: Mapping[str, Point], is_whole: Callable[[str], bool]) -> list[str]:
+    """The same of places in a prediction, which may be wrong: it takes more pairs, and organs in
+    one piece. ``is_whole`` is asked of each organ where places say anything at all."""
+    if not turned(places, _PREDICTED_PAIRS):
         return []  # nearly always, and no organ need be taken apart
-    whole = {k: v for k, v in places.items() if _in_one_piece(labels, organs.named(k).id)}
-    return turned(whole, PREDICTED_PAIRS)
+    whole = {name: place for name, place in places.items() if is_whole(name)}
+    return turned(whole, _PREDICTED_PAIRS)
 
 
 def _in_one_piece(labels: Segmentation, value: int) -> bool:

@@ -16,7 +16,7 @@ import torch
 
 from labelferry.errors import UserError
 from labelferry.predict.config import PredictConfig
-from labelferry.predict.engines import SLOW_PLANE
+from labelferry.predict.engines import copies
 from labelferry.predict.stream import CHUNK_VOXELS
 from labelferry.predict.window import grouped, windows, windows_at_once
 from labelferry.volume import Grid, canonical_grid
@@ -142,9 +142,9 @@ def _network_bytes(work: Sequence[int], model: Footprint, config: PredictConfig)
     number = 2 if model.half_sums or config.accumulate == "fp16" else 4
     sums = model.folds * number * (model.classes + 1) * depth * work[1] * work[2]
     kept = 2 * number * model.classes * work[1] * work[2]
-    alone = count == 1 and len(model.patch) == 3 and math.prod(model.patch[:2]) <= SLOW_PLANE
+    count *= copies(count, model.patch, model.device)
     maps = _MAPS * model.features + model.channels + model.classes
-    return int(sums + kept + 4 * maps * math.prod(model.patch) * (2 if alone else count))
+    return int(sums + kept + 4 * maps * math.prod(model.patch) * count)
 
 
 def _ways(config: PredictConfig) -> Iterator[PredictConfig]:

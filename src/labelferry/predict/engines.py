@@ -14,7 +14,7 @@ from labelferry.errors import UserError
 from labelferry.predict.config import Amp, PredictConfig
 from labelferry.translate.precision import bf16_pays
 
-SLOW_PLANE = 2560  # z·y voxels; see TorchEngine._copies
+_SLOW_PLANE = 2560  # z·y voxels; see ``copies``
 
 
 class Engine(Protocol):
@@ -47,25 +47,28 @@ class TorchEngine:
     @torch.inference_mode()
     def __call__(self, windows: Tensor) -> Tensor:
         """See :class:`Engine`; the result lies on the device."""
-        copies = self._copies(windows)
+        count = copies(len(windows), windows.shape[2:], self.device)
         # fixed algorithms: the same image gives the same labels
         with (
             torch.autocast(self.device.type, self._dtype, enabled=self._dtype is not None),
             torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True),
         ):
-            logits: Tensor = self.network(torch.cat([windows] * copies).to(self.device))
+            logits: Tensor = self.network(torch.cat([windows] * count).to(self.device))
         return logits[: len(windows)].float()
 
     @property
     def _dtype(self) -> torch.dtype | None:
         return {"bf16": torch.bfloat16, "fp16": torch.float16}.get(self.precision)
 
-    def _copies(self, windows: Tensor) -> int:
-        # torch takes a slow path for a single small 3-D window on a CPU, several times slower than
-        # the usual one: there a window is cheaper in the company of its copy
-        alone = windows.ndim == 5 and len(windows) == 1
-        small = alone and windows.shape[2] * windows.shape[3] <= SLOW_PLANE
-        return 2 if small and self.device.type == "cpu" else 1
+
+def copies(windows: int, patch: Sequence[int], device: torch.device) -> int:
+    """How often torch is given the same windows of ``patch`` (z, y, x) or (y, x) voxels at once.
+
+    It takes a slow path for a single small 3-D window on a CPU, several times slower than the usual
+    one: there a window is cheaper in the company of its copy.
+    """
+    alone = windows == 1 and len(patch) == 3 and device.type == "cpu"
+    return 2 if alone and patch[0] * patch[1] <= _SLOW_PLANE else 1
 
 
 class OpenVinoEngine:

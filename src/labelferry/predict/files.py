@@ -206,7 +206,8 @@ def predict_files(
     tables = Tables.beside(folder, quality, model.organs, without={names[path] for path in todo})
     if told and tables.quality and model.prior is None:
         told(Note(None, None, _NO_PRIOR, None, "info"))
-    for path in [path for path in places if path not in todo]:
+    waiting = set(todo)
+    for path in [path for path in places if path not in waiting]:
         _measure(model, tables, outputs(places[path], ("nifti",))["nifti"], names[path], told)
 
     def read(path: Path) -> Image:

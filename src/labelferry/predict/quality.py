@@ -9,7 +9,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from labelferry.io.sides import ONE_PIECE, PREDICTED_PAIRS, SWAPPED, turned
+from labelferry.io.sides import ONE_PIECE, SWAPPED, turned_by_wholes
 from labelferry.organs import Organ, OrganSet
 from labelferry.prior.measure import OrganMeasure, measure_organs
 from labelferry.prior.model import Prior
@@ -153,11 +153,9 @@ def _orientation(
 
 def _turned(measures: Mapping[int, OrganMeasure], organs: OrganSet) -> list[str]:
     """As :func:`labelferry.io.sides.turned_in_prediction`, of what is measured already."""
-    places = {k: np.array(m.centroid_mm) for k, m in measures.items()}
-    if not turned({organs[k].name: place for k, place in places.items()}, PREDICTED_PAIRS):
-        return []
-    whole = [k for k, m in measures.items() if m.largest_share >= ONE_PIECE]
-    return turned({organs[k].name: places[k] for k in whole}, PREDICTED_PAIRS)
+    named = {organs[k].name: m for k, m in measures.items()}
+    places = {name: np.array(m.centroid_mm) for name, m in named.items()}
+    return turned_by_wholes(places, lambda name: named[name].largest_share >= ONE_PIECE)
 
 
 def _verdict(

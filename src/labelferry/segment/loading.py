@@ -14,7 +14,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from labelferry.errors import UserError
-from labelferry.replicas import ALONE, Team
+from labelferry.replicas import Team
 from labelferry.segment.config import TrainConfig
 from labelferry.segment.samples import Batch, PatchDataset, collate
 
@@ -22,10 +22,9 @@ Item = TypeVar("Item")
 
 
 def load_batches(
-    dataset: PatchDataset, config: TrainConfig, start: int, team: Team | None
+    dataset: PatchDataset, config: TrainConfig, start: int, team: Team
 ) -> Generator[Batch, None, None]:
-    """Batches from step ``start`` on; with a team, this process's share of each."""
-    team = team or ALONE
+    """Batches from step ``start`` on: this process's share of each."""
     indices = team.share(range(start * config.batch, config.iterations * config.batch))
     loader = DataLoader(
         dataset,

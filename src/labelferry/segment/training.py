@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from labelferry.errors import UserError
 from labelferry.pace import Limit, Pace
-from labelferry.replicas import Team, check_devices, device_of, helped
+from labelferry.replicas import ALONE, Team, check_devices, helped
 from labelferry.segment.augment import build_transforms
 from labelferry.segment.config import TrainConfig
 from labelferry.segment.examples import PatchSampler, Prepared
@@ -56,7 +56,7 @@ def fit(
     """
     job = Job(network, prepared, config, patch, context, strides, classes, seed, device)
     if devices == 1:
-        return _fit(job, folder, None, limit, progress)
+        return _fit(job, folder, ALONE, limit, progress)
     check_devices(devices, config.batch, torch.device(device))
     _check_loss(config)
     with helped(_follow, (job,), devices, torch.device(device)) as team:
@@ -87,11 +87,11 @@ class Job:
         sampler = PatchSampler(self.prepared, initial, foreground, balanced, self.context)
         return PatchDataset(sampler, transform, self.config, classes=self.classes, seed=self.seed)
 
-    def loss(self, team: Team | None) -> PartialLoss:
+    def loss(self, team: Team) -> PartialLoss:
         """The loss, over the batches of the whole team."""
         sizes = _sizes(self.prepared) if self.config.rarity else {}
         resolutions = len(self._scales) if self._scales else 1
-        return PartialLoss(self.classes, self.config, resolutions, sizes, gather=team is not None)
+        return PartialLoss(self.classes, self.config, resolutions, sizes, gather=team.size > 1)
 
     @property
     def _scales(self) -> list[list[float]] | None:
@@ -99,24 +99,20 @@ class Job:
 
 
 def _fit(
-    job: Job, folder: Path, team: Team | None, limit: Limit | None, progress: Progress | None
+    job: Job, folder: Path, team: Team, limit: Limit | None, progress: Progress | None
 ) -> dict[str, Tensor]:
-    config, where = job.config, torch.device(job.device)
-    if team:
-        where = device_of(0, where)
+    config, where = job.config, team.device(torch.device(job.device))
     network, loss = job.network.to(where), job.loss(team).to(where)
     _lay_out(network, config, where)
     log_contrasts(job.dataset, config, folder / "contrasts.jsonl")
     state = TrainingState(network, config, folder)
     start = state.resume()
-    if team:
-        team.give({"start": start, **state.content()})
+    team.give({"start": start, **state.content()})
     pace = Pace(folder, config.iterations, config.iterations_per_epoch, start, limit)
     step, last_save = start, time.monotonic()
     with dead_workers_told(), closing(load_batches(job.dataset, config, start, team)) as batches:
         while step < (total := pace.total(step)):
-            if team:
-                team.tell(step, total)
+            team.tell(step, total)
             state.set_rate(step, total)
             loss.set_progress(step / total)
             value = train_step(network, loss, next(batches), state.optimizer, config, where, team)
@@ -142,7 +138,7 @@ def _fit(
 
 def _follow(team: Team, job: Job) -> None:
     """A process that helps: the same steps on its share of every batch. It writes nothing."""
-    where = device_of(team.rank, torch.device(job.device))
+    where = team.device(torch.device(job.device))
     # on a CPU torch hands tensors over as shared memory: a step here would move the first one's too
     network, loss = copy.deepcopy(job.network).to(where), job.loss(team).to(where)
     _lay_out(network, job.config, where)
@@ -163,9 +159,9 @@ def train_step(
     optimizer: torch.optim.Optimizer,
     config: TrainConfig,
     device: torch.device,
-    team: Team | None = None,
+    team: Team = ALONE,
 ) -> float:
-    """One optimiser step on a batch; returns its loss, the team's mean where there is a team."""
+    """One optimiser step on a batch; returns its loss, the team's mean."""
     network.train()
     optimizer.zero_grad(set_to_none=True)
     data = batch.data.to(device, non_blocking=True)
@@ -175,8 +171,7 @@ def train_step(
     targets = [target.to(device, non_blocking=True) for target in batch.targets]
     value: Tensor = loss(outputs, targets, batch.annotated.to(device))
     value.backward()  # type: ignore[no-untyped-call]
-    if team:
-        value = team.average(network.parameters(), value.view(1))
+    value = team.average(network.parameters(), value.view(1))
     nn.utils.clip_grad_norm_(network.parameters(), config.gradient_clip)
     optimizer.step()
     return float(value.detach())

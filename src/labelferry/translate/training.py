@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from labelferry.pace import Limit, Pace
-from labelferry.replicas import ALONE, Team, check_devices, device_of, helped
+from labelferry.replicas import ALONE, Team, check_devices, helped
 from labelferry.translate import state as states
 from labelferry.translate.apply import Architecture, save_translator
 from labelferry.translate.checks import Draws, check_losses, check_weights
@@ -79,9 +79,7 @@ class Job:
 
     def begin(self, team: Team) -> tuple[State, Draws]:
         """The first state on this process's device, and what its batches are drawn from."""
-        where = torch.device(self.device)
-        where = device_of(team.rank, where) if team.size > 1 else where
-        state = start(self.config, self.seed, where)
+        state = start(self.config, self.seed, team.device(torch.device(self.device)))
         sides = (
             gather(self.source, "source", self.folder, self.names[0]),
             gather(self.target, "target", self.folder, self.names[1]),
@@ -102,13 +100,11 @@ def _train(
     sign = states.signature(job.source, job.target, config, job.seed)
     first = states.restore(folder, state, sign)
     done = first
-    if team.size > 1:
-        team.give(state.content())
+    team.give(state.content())
     pace = Pace(folder, config.iterations, _EPOCH, first, limit)
     with states.Losses(folder, first) as log:
         while done < (total := pace.total(done)) and not is_over(log.cycles, config):
-            if team.size > 1:
-                team.tell(done, total)
+            team.tell(done, total)
             found = _step(state, draws, done, total, team)
             check_losses(found, draws, done)
             log.write(done, found)
