@@ -21,6 +21,10 @@ MAX_ORGANS = 255
 TUBES = frozenset({"aorta", "inferior vena cava", "esophagus"})
 """The tubes of FLARE: how far up and down one is drawn is the annotator's choice."""
 
+SOLID = frozenset({"liver", "right kidney", "spleen", "pancreas", "left kidney"})
+"""The solid organs of FLARE that are wide enough for their signal to be told from what is around.
+"""
+
 
 @dataclass(frozen=True)
 class Organ:
@@ -38,6 +42,9 @@ class Organ:
     tube: bool = False
     """Whether it runs on beyond what is drawn: scored on the slices of the truth alone. In JSON,
     where nothing says it, it holds for the names in ``TUBES``."""
+    solid: bool = False
+    """Whether it is of one tissue, without air, bowel content or fast blood: nothing of it is much
+    darker than the rest. In JSON, where nothing says it, it holds for the names in ``SOLID``."""
 
 
 @dataclass(frozen=True)
@@ -115,6 +122,7 @@ class OrganSet:
                 "pair": o.pair,
                 # only what the name does not say: lists of older runs keep their hash
                 **({"tube": o.tube} if o.tube != (o.name in TUBES) else {}),
+                **({"solid": o.solid} if o.solid != (o.name in SOLID) else {}),
             }
             for o in self.organs
         ]
@@ -124,12 +132,12 @@ class OrganSet:
         """Build from dictionaries with at least ``id`` and ``name``."""
         organs = []
         for row in rows:
-            extra = set(row) - {"id", "name", "colour", "tolerance_mm", "pair", "tube"}
+            extra = set(row) - {"id", "name", "colour", "tolerance_mm", "pair", "tube", "solid"}
             if extra or "id" not in row or "name" not in row:
                 raise UserError(
                     "an organ needs an id and a name",
                     seen=dict(row),
-                    allowed="id, name, colour, tolerance_mm, pair, tube",
+                    allowed="id, name, colour, tolerance_mm, pair, tube, solid",
                 )
             try:
                 organs.append(_organ(row))
@@ -138,7 +146,7 @@ class OrganSet:
                     "an organ has a value of the wrong kind",
                     seen=dict(row),
                     allowed="id and pair: integers, colour: three integers, "
-                    "tolerance_mm: a number, tube: true or false",
+                    "tolerance_mm: a number, tube and solid: true or false",
                 ) from error
         return cls(tuple(organs))
 
@@ -163,11 +171,7 @@ class OrganSet:
 def _organ(row: Mapping[str, Any]) -> Organ:
     red, green, blue = (int(v) for v in row.get("colour") or (200, 200, 200))
     pair, tolerance, name = row.get("pair"), row.get("tolerance_mm"), str(row["name"])
-    tube = row.get("tube")
-    if tube is None:
-        tube = name in TUBES
-    if not isinstance(tube, bool):
-        raise TypeError(tube)
+    tube, solid = _flag(row, "tube", name in TUBES), _flag(row, "solid", name in SOLID)
     return Organ(
         id=int(row["id"]),
         name=name,
@@ -175,15 +179,25 @@ def _organ(row: Mapping[str, Any]) -> Organ:
         tolerance_mm=2.0 if tolerance is None else float(tolerance),
         pair=None if pair is None else int(pair),
         tube=tube,
+        solid=solid,
     )
+
+
+def _flag(row: Mapping[str, Any], key: str, otherwise: bool) -> bool:
+    value = row.get(key)
+    if value is None:
+        return otherwise
+    if not isinstance(value, bool):
+        raise TypeError(value)
+    return value
 
 
 FLARE = OrganSet(
     (
-        Organ(1, "liver", (221, 130, 101), 5.0),
-        Organ(2, "right kidney", (185, 102, 83), 3.0, pair=13),
-        Organ(3, "spleen", (157, 108, 162), 3.0),
-        Organ(4, "pancreas", (249, 180, 111), 5.0),
+        Organ(1, "liver", (221, 130, 101), 5.0, solid=True),
+        Organ(2, "right kidney", (185, 102, 83), 3.0, pair=13, solid=True),
+        Organ(3, "spleen", (157, 108, 162), 3.0, solid=True),
+        Organ(4, "pancreas", (249, 180, 111), 5.0, solid=True),
         Organ(5, "aorta", (224, 50, 55), 2.0, tube=True),
         Organ(6, "inferior vena cava", (0, 114, 189), 2.0, tube=True),
         Organ(7, "right adrenal gland", (244, 214, 49), 2.0, pair=8),
@@ -192,7 +206,7 @@ FLARE = OrganSet(
         Organ(10, "esophagus", (211, 171, 143), 3.0, tube=True),
         Organ(11, "stomach", (216, 101, 179), 5.0),
         Organ(12, "duodenum", (0, 180, 180), 7.0),
-        Organ(13, "left kidney", (120, 70, 200), 3.0, pair=2),
+        Organ(13, "left kidney", (120, 70, 200), 3.0, pair=2, solid=True),
     )
 )
 """The 13 organs in FLARE order, with the NSD tolerances of FLARE24."""

@@ -170,6 +170,18 @@ def test_anchors_by_the_prior():
     assert "ADC, DWI, T1, T2" in str(caught.value)
 
 
+def test_a_domain_of_one_case_lends_to_none_where_another_has_more():
+    cases = {"a": _judged(1.0), **{f"b{n}": _judged(1.8) for n in range(3)}, "c": _judged(1.9)}
+    domains = {case: {"a": "T1", "b": "T2", "c": "DWI"}[case[0]] for case in cases}
+    choice = choose_anchors(cases, domains, MatchConfig())
+    assert choice.anchors == ("T2",) and "3 cases or more" in choice.note
+    assert [row.domain for row in choice.ranking] == ["T1", "T2", "DWI"]
+    every = choose_anchors(cases, domains, MatchConfig(anchor_least_cases=1))
+    assert every.anchors == ("T1",) and "or more" not in every.note
+    named = choose_anchors(cases, domains, MatchConfig(anchors=("T1",)))
+    assert named.anchors == ("T1",)
+
+
 def test_one_domain_carries_nothing():
     choice = choose_anchors({"a": _judged(3.0)}, {"a": "T2"}, MatchConfig())
     assert choice.anchors == ("T2",)

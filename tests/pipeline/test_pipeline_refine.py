@@ -89,7 +89,12 @@ def _refine(run, tiny, *overrides):
     return summary, files
 
 
-STOP = ("refine.select.stop=true", "refine.select.keep='best'", "predict.largest_component=false")
+STOP = (
+    "refine.select.stop=true",
+    "refine.select.keep='best'",
+    "predict.largest_component=false",
+    "predict.solid_signal=0",
+)
 COLLAPSE = {1: 2, 2: 0, 3: 6, 4: 6}
 
 

@@ -18,7 +18,6 @@ from labelferry.predict.export import (
     export_labels,
     export_slabs,
     fast_labels,
-    keep_largest,
 )
 from labelferry.segment.resampling import Resampling
 
@@ -177,13 +176,3 @@ def test_the_memory_does_not_grow_with_the_classes() -> None:
 
     labels = fast_labels([Once()], (4, 8, 8), (8, 16, 16))  # type: ignore[list-item]
     assert labels.max() > 100
-
-
-def test_keeps_the_largest_part_of_each_organ() -> None:
-    labels = np.zeros((6, 6, 6), np.uint8)
-    labels[:2, :2, :2] = 1
-    labels[4, 4, 4] = 1
-    labels[3, 0, 0] = 2
-    kept = keep_largest(labels)
-    assert (kept == 1).sum() == 8
-    assert (kept == 2).sum() == 1

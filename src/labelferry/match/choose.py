@@ -52,7 +52,8 @@ def choose_anchors(
 ) -> AnchorChoice:
     """The anchor domains: those that the configuration names, else the most plausible.
 
-    The domain with the smallest mean z is an anchor, and so is every domain within
+    Among the domains of at least ``config.anchor_least_cases`` cases (all, where none has so many)
+    the one with the smallest mean z is an anchor, and so is every one within
     ``config.anchor_tolerance`` of it (a share of that z). ``domains`` gives each case's domain.
     Raises ``UserError`` for a named domain that no case has, and where there is no case.
     """
@@ -67,9 +68,12 @@ def choose_anchors(
         anchors = tuple(name for name in known if name in config.anchors)
         note = "named by the configuration"
     else:
-        limit = ranking[0].z * (1 + config.anchor_tolerance)
-        anchors = tuple(row.domain for row in ranking if row is ranking[0] or row.z <= limit)
+        able = [row for row in ranking if row.cases >= config.anchor_least_cases] or ranking
+        limit = able[0].z * (1 + config.anchor_tolerance)
+        anchors = tuple(row.domain for row in able if row is able[0] or row.z <= limit)
         note = "most plausible by the prior"
+        if able[0] is not ranking[0]:
+            note += f" of those with {config.anchor_least_cases} cases or more"
         if len(anchors) > 1:
             note += f", and those within {config.anchor_tolerance:.0%} of it"
     if len(known) == 1:

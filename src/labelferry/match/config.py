@@ -21,6 +21,9 @@ class MatchConfig(BaseModel):
     anchor_tolerance: float = Field(0.15, ge=0)
     """Where the prior decides: a domain whose plausibility z is at most this share above the best
     one's is an anchor too (ours)."""
+    anchor_least_cases: int = Field(3, ge=1)
+    """Where the prior decides: a domain of fewer cases is no anchor, unless every domain has fewer:
+    one plausible case says little of its sequence, and would be the atlas of all others (ours)."""
     criterion: Literal["volume", "organs", "extent"] = "volume"
     """What eq. 5 compares, by the L1 norm: the body's volume in mm³ (paper), the logarithms of
     the pseudo-labels' organ volumes, or the body's size along its axes in mm."""

@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterable, Sequence
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy import ndimage
 from torch import Tensor
 
 from labelferry.predict.config import Export
@@ -119,19 +118,6 @@ def exact_labels(
         for axis, (a, b) in enumerate(zip(old, shape, strict=True))
     ]
     return stream_labels(slabs, Lattice(*taps), rounded=True)
-
-
-def keep_largest(labels: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Only the largest connected part (faces touch) of each organ; any axes."""
-    out = np.zeros_like(labels)
-    for organ, box in enumerate(ndimage.find_objects(labels), start=1):
-        if box is None:
-            continue
-        parts, count = ndimage.label(labels[box] == organ)
-        sizes = np.bincount(parts.ravel(), minlength=count + 1)
-        sizes[0] = 0
-        out[box][parts == sizes.argmax()] = organ
-    return out
 
 
 def _spline_labels(

@@ -26,11 +26,11 @@ from labelferry.predict.export import (
     argmax_labels,
     export_slabs,
     join_labels,
-    keep_largest,
     threshold_labels,
 )
 from labelferry.predict.inputs import ImageLike, as_volume
 from labelferry.predict.region import region_of, within_region
+from labelferry.predict.tidy import tidy
 from labelferry.predict.window import Window, background, join_slabs, place_slabs, scan
 from labelferry.prior.model import Prior
 from labelferry.segment.bundle import Bundle, open_network, read_bundle
@@ -175,7 +175,7 @@ class Model:
             return self._exported(prepared, grid, unwatched, self.config)
         chosen = threshold_labels if self.config.export == "paper" else argmax_labels
         labels = self._scored(prepared, lambda slabs: join_labels(slabs, chosen), self.config)
-        return Segmentation(self._tidy(_xyz(labels.cpu().numpy())), prepared.image.grid)
+        return self._tidied(labels.cpu().numpy(), prepared, prepared.image.grid)
 
     def working_probabilities(self, prepared: Prepared) -> NDArray[np.float16]:
         """Softmax probabilities (classes, x, y, z) on the working grid."""
@@ -206,10 +206,12 @@ class Model:
             )
 
         labels = self._scored(prepared, export, way)
-        return Segmentation(self._tidy(_xyz(labels)), grid)
+        return self._tidied(labels, prepared, grid)
 
-    def _tidy(self, labels: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        return keep_largest(labels) if self.config.largest_component else labels
+    def _tidied(self, labels: NDArray[np.uint8], prepared: Prepared, grid: Grid) -> Segmentation:
+        """Labels (z, y, x) on ``grid``, as the rest of the house has them."""
+        turned = np.ascontiguousarray(labels.transpose(2, 1, 0))
+        return Segmentation(tidy(turned, prepared.image, self.organs, self.config), grid)
 
 
 def load_model(
@@ -308,7 +310,3 @@ def _channels(prepared: Prepared, space: str) -> NDArray[np.float32]:
     }[space]
     stacked = np.stack([volume.array.transpose(2, 1, 0) for volume in volumes])
     return np.ascontiguousarray(stacked, np.float32)
-
-
-def _xyz(labels: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    return np.ascontiguousarray(labels.transpose(2, 1, 0))

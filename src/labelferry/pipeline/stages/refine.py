@@ -23,7 +23,7 @@ from labelferry.pipeline.plausible import (
 from labelferry.pipeline.prepared import PreparedCase, predict_cases, prepared_cases, read_prior
 from labelferry.pipeline.stage import Context, Stage, Summary, merge_failed
 from labelferry.pipeline.students import known_organs, source_examples, target_examples
-from labelferry.predict.export import keep_largest
+from labelferry.predict.tidy import tidy
 from labelferry.prior.plausibility import CasePlausibility
 from labelferry.refine.fusion import fuse
 from labelferry.refine.instability import Instability, instability
@@ -159,7 +159,7 @@ def _fuse(
 
     def work(case: PreparedCase) -> None:
         name = f"{case.id}.nii.gz"
-        grid = read_image(case.file("image")).volume.grid
+        image = read_image(case.file("image")).volume
         made = [r.labels for r in rounds] or [context.of("match") / "labels"]
         maps = [read_labels(part / name, context.organs).array for part in made]
         if how == "mean_probability" and len(rounds) > 1:
@@ -168,9 +168,8 @@ def _fuse(
             fused = fuse(how, [], (m.working_probabilities(prepared) for m in models))
         else:
             fused = fuse("last" if how == "mean_probability" else how, maps)
-        if context.config.predict.largest_component:
-            fused = keep_largest(fused)
-        write_volume(folder / name, Segmentation(fused, grid))
+        tidied = tidy(fused, image, context.organs, context.config.predict)
+        write_volume(folder / name, Segmentation(tidied, image.grid))
 
     return context.each(
         "labels fused",

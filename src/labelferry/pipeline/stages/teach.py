@@ -20,7 +20,7 @@ from labelferry.pipeline.prepared import PreparedCase, prepared_cases
 from labelferry.pipeline.stage import Context, Stage, Summary
 from labelferry.pipeline.students import known_organs
 from labelferry.pipeline.translations import find_translations
-from labelferry.predict.export import keep_largest
+from labelferry.predict.tidy import tidy
 from labelferry.segment.examples import Example, Randomise
 
 
@@ -64,10 +64,10 @@ def _label_by_nnunet(context: Context, folder: Path) -> Summary:
     def work(case: PreparedCase) -> None:
         found = model.predict(read_case(cases[case.id]).volume, case=case.id)
         named = convert_labels(found.array, numbering, context.organs)
-        ready = prepare_labels(found.with_array(named), case.read(), case=case.id)
-        if context.config.predict.largest_component:
-            ready = ready.with_array(keep_largest(ready.array))
-        write_volume(labels / f"{case.id}.nii.gz", ready)
+        prepared = case.read()
+        ready = prepare_labels(found.with_array(named), prepared, case=case.id)
+        tidied = tidy(ready.array, prepared.image, context.organs, context.config.predict)
+        write_volume(labels / f"{case.id}.nii.gz", ready.with_array(tidied))
 
     failed = context.each(
         "MRI pseudo-labelled",
