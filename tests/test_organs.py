@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from labelferry.errors import UserError
-from labelferry.organs import FLARE, SCHEMES, Organ, OrganSet, convert_labels
+from labelferry.organs import FLARE, SCHEMES, SOLID, Organ, OrganSet, convert_labels
 
 
 def test_the_flare_order_and_its_tolerances():
@@ -38,6 +38,22 @@ def test_sides_name_each_other():
     assert sum(organ.pair is not None for organ in FLARE) == 4
 
 
+def test_solid_organs_go_by_their_names_unless_a_list_says_otherwise():
+    solid = {organ.name for organ in FLARE if organ.solid}
+    assert solid == {"liver", "spleen", "pancreas", "right kidney", "left kidney"} == SOLID
+    rows = [
+        {"id": 1, "name": "liver"},
+        {"id": 2, "name": "spleen", "solid": False},
+        {"id": 3, "name": "psoas", "solid": True},
+    ]
+    own = OrganSet.from_json(rows)
+    assert [organ.solid for organ in own] == [True, False, True]
+    assert OrganSet.from_json(own.to_json()) == own
+    assert "solid" not in own.to_json()[0]
+    with pytest.raises(UserError, match="wrong kind"):
+        OrganSet.from_json([{"id": 1, "name": "liver", "solid": "yes"}])
+
+
 def test_an_unknown_organ_is_refused_with_the_nearest():
     with pytest.raises(UserError, match="Did you mean 'esophagus'"):
         FLARE.named("oesophagus")
@@ -54,7 +70,7 @@ def test_json_comes_back(tmp_path):
 
 def test_a_short_list_gets_the_defaults():
     (liver,) = OrganSet.from_json([{"id": 1, "name": "liver"}])
-    assert liver == Organ(1, "liver")
+    assert liver == Organ(1, "liver", solid=True)
     (strict,) = OrganSet.from_json([{"id": 1, "name": "liver", "tolerance_mm": 0}])
     assert strict.tolerance_mm == 0
 

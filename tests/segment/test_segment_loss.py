@@ -18,31 +18,43 @@ from labelferry.segment.loss import (
 def test_unannotated_organ_is_merged_with_background():
     # probabilities 0.2, 0.3, 0.5; organ 2 is not annotated → background has 0.2 + 0.5 = 0.7
     logits = torch.tensor([[0.2, 0.3, 0.5]]).log().view(1, 3, 1, 1)
-    merged = merge_unannotated(logits, torch.tensor([[True, True, False]])).softmax(1).flatten()
+    target = torch.zeros(1, 1, 1, 1)
+    merged = merge_unannotated(logits, torch.tensor([[True, True, False]]), target)
+    merged = merged.softmax(1).flatten()
     assert merged.tolist() == pytest.approx([0.7, 0.3, 0.0], abs=1e-6)
 
 
 def test_everything_annotated_changes_nothing():
     logits = torch.randn(2, 4, 3, 3, generator=torch.Generator().manual_seed(0))
-    assert torch.equal(merge_unannotated(logits, torch.ones(2, 4, dtype=torch.bool)), logits)
+    every = torch.ones(2, 4, dtype=torch.bool)
+    assert torch.equal(merge_unannotated(logits, every, torch.zeros(2, 1, 3, 3)), logits)
 
 
 def test_annotation_is_per_case():
     logits = torch.zeros(2, 2, 1, 1)
     annotated = torch.tensor([[True, True], [True, False]])
-    probabilities = merge_unannotated(logits, annotated).softmax(1)[:, :, 0, 0]
+    target = torch.zeros(2, 1, 1, 1)
+    probabilities = merge_unannotated(logits, annotated, target).softmax(1)[:, :, 0, 0]
     assert probabilities[0].tolist() == pytest.approx([0.5, 0.5])
     assert probabilities[1].tolist() == pytest.approx([1.0, 0.0], abs=1e-6)
 
 
-def test_no_gradient_reaches_an_unannotated_organ_beyond_its_merged_share():
-    # where the label says background, background and the silent organ share one gradient
+@pytest.mark.parametrize(
+    ("label", "expected"),
+    [
+        # background: -log((e0 + e2) / (e0 + e1 + e2)) at 0, with e2 held: 1/3 - 1/2, 1/3, and
+        # nothing for the silent organ: it may be there or not
+        (0, [-1 / 6, 1 / 3, 0.0]),
+        # organ 1: -log(e1 / (e0 + e1 + e2)): the silent organ is known not to be there
+        (1, [1 / 3, 1 / 3 - 1, 1 / 3]),
+    ],
+)
+def test_a_silent_organ_is_taught_nothing_on_background(label, expected):
     logits = torch.zeros(1, 3, 1, 1, requires_grad=True)
-    merged = merge_unannotated(logits, torch.tensor([[True, True, False]]))
-    (-merged.log_softmax(1)[0, 0, 0, 0]).backward()
-    gradient = logits.grad[0, :, 0, 0]
-    # -log((e0+e2)/(e0+e1+e2)) at 0: d/d0 = 1/3 - 1/2, d/d2 the same, d/d1 = 1/3
-    assert gradient.tolist() == pytest.approx([-1 / 6, 1 / 3, -1 / 6], abs=1e-6)
+    target = torch.full((1, 1, 1, 1), float(label))
+    merged = merge_unannotated(logits, torch.tensor([[True, True, False]]), target)
+    (-merged.log_softmax(1)[0, label, 0, 0]).backward()
+    assert logits.grad[0, :, 0, 0].tolist() == pytest.approx(expected, abs=1e-6)
 
 
 def test_dice_and_cross_entropy_by_hand():

@@ -13,17 +13,21 @@ _RAREST = 10.0  # a few noisy voxels must not outweigh everything else
 _NEVER = -1e4  # a logit that no softmax gives any weight to, safe in bf16
 
 
-def merge_unannotated(logits: Tensor, annotated: Tensor) -> Tensor:
+def merge_unannotated(logits: Tensor, annotated: Tensor, target: Tensor) -> Tensor:
     """Add the probability of organs that a case does not annotate to its background.
 
-    ``logits`` (B, classes, …), ``annotated`` (B, classes) bool with background always true.
-    Where a case is silent on an organ, "background" in its label map means "background or that
-    organ": the loss must not punish either. Returns logits of the same shape.
+    ``logits`` (B, classes, …), ``annotated`` (B, classes) bool with background always true,
+    ``target`` (B, 1, …). Where a case is silent on an organ, "background" in its label map means
+    "background or that organ": the loss must not punish either. Nor may it praise the organ there:
+    a network that tells the cases apart would call their background by what each is silent on.
+    So on background a silent organ gets no gradient; elsewhere it is known to be absent. Returns
+    logits of the same shape.
     """
     if bool(annotated.all()):
         return logits
     shape = (*annotated.shape, *[1] * (logits.ndim - 2))
     known = annotated.view(shape)
+    logits = torch.where(~known & (target == 0), logits.detach(), logits)
     silent = ~known
     silent[:, 0] = True  # background itself is part of the sum
     background = torch.where(silent, logits, torch.full_like(logits, _NEVER)).logsumexp(1)
@@ -103,7 +107,7 @@ class PartialLoss(nn.Module):
         total = outputs[0].new_zeros((), dtype=torch.float32)
         for weight, output, target in zip(self.weights, outputs, targets, strict=True):
             if weight:
-                merged = merge_unannotated(output.float(), annotated)
+                merged = merge_unannotated(output.float(), annotated, target)
                 total = total + weight * self.loss(merged, target)
         return total
 
