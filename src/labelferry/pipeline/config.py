@@ -66,6 +66,13 @@ class TeachConfig(_Section):
     """Table 2, column "Default"."""
     train: TrainConfig = TrainConfig()
     """Table 4."""
+    complete: bool = False
+    """Where source cases annotate different organs: first learn on the CT as they are, by the same
+    steps, and label in each what it is silent on (ours)."""
+    complete_least: int = Field(3, ge=1)
+    """Organs that fewer source cases annotate are not added to the others."""
+    complete_limit: float = Field(3.0, gt=0)
+    """Largest plausibility z of an organ that is added."""
 
     @model_validator(mode="after")
     def _channels(self) -> Self:

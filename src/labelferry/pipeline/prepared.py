@@ -14,7 +14,7 @@ from labelferry.files import read_json
 from labelferry.io.nifti import read_image, write_volume
 from labelferry.prior.model import Prior
 from labelferry.segment.engine import CHANNELS
-from labelferry.volume import Box, Grid, Volume
+from labelferry.volume import Box, Grid, Segmentation, Volume
 
 if TYPE_CHECKING:
     from labelferry.pipeline.stage import Context
@@ -38,9 +38,13 @@ class PreparedCase:
     folder: Path
     like: Path | None = None
     """The image whose grid its labels are written on; None: its own image."""
+    label: Path | None = None
+    """A label map in the place of its own."""
 
     def file(self, stem: str) -> Path:
         """``image``, ``anatomy``, ``body`` or (source) ``label``."""
+        if stem == "label" and self.label is not None:
+            return self.label
         return self.folder / f"{stem}.nii.gz"
 
     def channels(self, space: str) -> tuple[Path, ...]:
@@ -96,8 +100,12 @@ def predict_cases(
     folder: Path,
     *,
     what: str,
+    change: Callable[[PreparedCase, Segmentation], Segmentation] | None = None,
 ) -> dict[str, str]:
-    """Label prepared cases on the grids they ask for, ``folder/<case>.nii.gz``, resumably."""
+    """Label prepared cases on the grids they ask for, ``folder/<case>.nii.gz``, resumably.
+
+    ``change`` makes of a case's labels what is written.
+    """
     from labelferry.predict.predictor import load_model
 
     loaded: list[Model] = []  # loaded on first need: a finished stage opens no model
@@ -107,7 +115,7 @@ def predict_cases(
             loaded.append(load_model(model, device=context.device, config=context.config.predict))
         grid = None if case.like is None else read_image(case.like).volume.grid
         labels = loaded[0].working_labels(case.read(), grid)
-        write_volume(folder / f"{case.id}.nii.gz", labels)
+        write_volume(folder / f"{case.id}.nii.gz", change(case, labels) if change else labels)
 
     return context.each(what, work, cases, name=_case_id, made=_label_in(folder))
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from labelferry.pipeline.completing import source_cases
 from labelferry.pipeline.config import StudentConfig
 from labelferry.pipeline.prepared import PreparedCase, prepared_cases
 from labelferry.pipeline.stage import Context
@@ -38,11 +39,12 @@ def source_examples(
 ) -> list[Example]:
     """Labelled CT with random contrasts, weighted to the share that the configuration asks for.
 
-    They lie in the folder ``prepared``; without it, in that of the stage ``prepare``.
+    They lie in the folder ``prepared``, with their own labels alone; without it, in that of the
+    stage ``prepare``.
     """
     if not config.source_share or not mri:
         return []  # CT alone is no training of a student
-    cases = prepared_cases(prepared or context.of("prepare"), "source")
+    cases = prepared_cases(prepared, "source") if prepared else source_cases(context)
     weight = config.source_share / (1 - config.source_share) * mri / len(cases)
     return [
         Example(

@@ -39,7 +39,8 @@ class _Lesson:
 
     context: Context
     """The stage's, with the student's own voxels and patch in its configuration."""
-    prepared: Path
+    prepared: Path | None
+    """The folder of its cases; None: those of the stage ``prepare``."""
     target: tuple[PreparedCase, ...]
     labels: Path
     """Pseudo-labels on the grids of ``target``."""
@@ -49,7 +50,7 @@ def run(context: Context) -> Summary:
     """Train the student on what ``refine`` selected; label the target with it for the report."""
     target = prepared_cases(context.of("prepare"), "target")
     believed = _believed(context)
-    lesson = _Lesson(context, context.of("prepare"), target, context.of("refine") / "labels")
+    lesson = _Lesson(context, None, target, context.of("refine") / "labels")
     told, facts = _settle(context, target, believed)
     spacing = told.spacing or context.config.prepare.spacing
     prepare = context.config.prepare.model_copy(update={"spacing": spacing})
@@ -184,8 +185,8 @@ STAGE = Stage(
         "prepare": config.prepare,
         "predict": config.predict,
     },
-    ("prepare", "refine"),
+    ("prepare", "teach", "refine"),
     run,
-    revision=2,
+    revision=3,
     trains=True,
 )

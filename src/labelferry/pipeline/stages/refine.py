@@ -215,6 +215,6 @@ STAGE = Stage(
     },
     ("prepare", "teach", "match"),
     run,
-    revision=2,
+    revision=3,
     trains=True,
 )

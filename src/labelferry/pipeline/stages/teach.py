@@ -13,6 +13,7 @@ from labelferry.io.images import read_case
 from labelferry.io.nifti import write_volume
 from labelferry.organs import convert_labels
 from labelferry.pace import cut_short
+from labelferry.pipeline.completing import complete_source, source_cases
 from labelferry.pipeline.config import RunConfig
 from labelferry.pipeline.learn import judge_labels, learn_and_label, steps_made
 from labelferry.pipeline.plausible import tell
@@ -30,13 +31,14 @@ def run(context: Context) -> Summary:
         return _label_by_nnunet(context, Path(context.config.teacher))
     config = context.config.teach
     target = prepared_cases(context.of("prepare"), "target")
+    completed = complete_source(context)
     examples = training_examples(context)
     medians, failed = learn_and_label(
         context, "teacher", config, examples, target, what="MRI pseudo-labelled"
     )
     return Summary(
-        f"{len(target) - len(failed)} MRI pseudo-labelled; implausibility {tell(medians)}"
-        f"{cut_short(context.folder)}",
+        f"{completed}{len(target) - len(failed)} MRI pseudo-labelled; "
+        f"implausibility {tell(medians)}{cut_short(context.folder)}",
         {"plausibility": medians, "steps": steps_made(context.folder, config.train)},
         failed,
     )
@@ -114,7 +116,7 @@ def training_examples(context: Context) -> list[Example]:
     window = context.config.prepare.ct_window
     fakes = [(one, one.left_out()) for one in find_translations(context.of("translate"))]
     examples = []
-    for case in prepared_cases(context.of("prepare"), "source"):
+    for case in source_cases(context):
         real = Example(
             f"{case.id}.ct",
             case.channels(config.space),
@@ -151,6 +153,6 @@ STAGE = Stage(
     _sections,
     ("prepare", "translate"),
     run,
-    revision=2,
+    revision=3,
     trains=True,
 )
