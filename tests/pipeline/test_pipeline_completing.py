@@ -72,6 +72,11 @@ def test_complete_labels_need_no_completion(halves, tiny, tmp_path):
     assert "added to" not in Manifest.read(tmp_path / "run" / "teach").summary["text"]
 
 
+def test_little_that_lacks_is_not_worth_a_training(halves, tiny, tmp_path):
+    _adapt(halves, tmp_path / "run", tiny, "teach.complete_from=0.51")
+    assert not (tmp_path / "run" / "teach" / "complete").exists()
+
+
 def test_it_is_off_where_the_paper_is_followed(halves, tiny, tmp_path):
     _adapt(halves, tmp_path / "run", tiny, "teach.complete=false")
     assert not (tmp_path / "run" / "teach" / "complete").exists()

@@ -56,7 +56,8 @@ def complete_source(context: Context) -> str:
     cases, folder = prepared_cases(context.of("prepare"), "source"), _folder(context)
     wanted = _teachable(cases, config.complete_least)
     todo = [case for case in cases if wanted - case.annotated]
-    if not config.complete or not todo:
+    lacking = sum(len(wanted - case.annotated) for case in todo)
+    if not config.complete or not todo or lacking < config.complete_from * len(cases) * len(wanted):
         return ""
     prior = read_prior(context.of("prepare"))
     window = context.config.prepare.ct_window
@@ -96,8 +97,7 @@ def complete_source(context: Context) -> str:
     }
     write_json(folder / "cases.json", {"schema_version": _SCHEMA, "added": added})
     organs = sum(len(row) for row in added.values())
-    asked = sum(len(wanted - case.annotated) for case in todo)
-    return f"{organs} of {asked} organs added to the labels of {len(todo)} CT; "
+    return f"{organs} of {lacking} organs added to the labels of {len(todo)} CT; "
 
 
 def _teachable(cases: Sequence[PreparedCase], least: int) -> frozenset[int]:

@@ -69,9 +69,11 @@ class TeachConfig(_Section):
     complete: bool = False
     """Where source cases annotate different organs: first learn on the CT as they are, by the same
     steps, and label in each what it is silent on (ours)."""
+    complete_from: float = Field(0.1, ge=0, le=1)
+    """Share of the labels below that have to be lacking for this to be worth its training."""
     complete_least: int = Field(3, ge=1)
     """Organs that fewer source cases annotate are not added to the others."""
-    complete_limit: float = Field(3.0, gt=0)
+    complete_limit: float = Field(5.0, gt=0)
     """Largest plausibility z of an organ that is added."""
 
     @model_validator(mode="after")
