@@ -20,6 +20,8 @@ from labelferry.pipeline.plausible import judge, read_plausibility, write_plausi
 from labelferry.pipeline.prepared import PreparedCase, prepared_cases, read_prior
 from labelferry.pipeline.stage import Context, Stage, Summary
 from labelferry.pipeline.students import known_organs
+from labelferry.predict.config import PredictConfig
+from labelferry.predict.tidy import tidy
 from labelferry.prior.model import Prior
 from labelferry.volume import Volume
 
@@ -34,6 +36,7 @@ class _Job:
     labels_in: Path
     folder: Path
     config: MatchConfig
+    predict: PredictConfig
     prior: Prior
     organs: OrganSet
     annotated: frozenset[int]
@@ -165,6 +168,7 @@ def _jobs(
             own,
             context.folder,
             config,
+            context.config.predict,
             prior,
             context.organs,
             annotated,
@@ -190,8 +194,9 @@ def _carry_one(job: _Job) -> None:
     follower = _load(job.follower, job.labels_in, job.organs)
     candidates = (_load(case, job.labels_in, job.organs) for case in job.candidates)
     result = carry_to(follower, candidates, job.config, job.prior, job.annotated, how=job.how)
-    name = job.follower.id
-    write_volume(job.folder / "labels" / f"{name}.nii.gz", result.labels)
+    name, labels = job.follower.id, result.labels
+    tidied = tidy(labels.array, follower.image, job.organs, job.predict)
+    write_volume(job.folder / "labels" / f"{name}.nii.gz", labels.with_array(tidied))
     write_json(
         job.folder / "provenance" / f"{name}.json",
         {**result.provenance, "distances": list(job.distances), "likeness": job.likeness},
@@ -237,8 +242,8 @@ def _summary(
 
 STAGE = Stage(
     "match",
-    lambda config: {"match": config.match},
+    lambda config: {"match": config.match, "predict": config.predict},
     ("prepare", "teach"),
     run,
-    revision=3,
+    revision=4,
 )
