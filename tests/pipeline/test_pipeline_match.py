@@ -4,7 +4,10 @@ import hashlib
 import json
 import shutil
 
+import numpy as np
+
 from labelferry.cases import Cohort
+from labelferry.io.nifti import read_labels
 from labelferry.organs import FLARE
 from labelferry.pipeline import executor
 from labelferry.pipeline.config import load_config
@@ -13,6 +16,7 @@ from labelferry.pipeline.plausible import judge, read_plausibility
 from labelferry.pipeline.prepared import prepared_cases, read_prior
 from labelferry.pipeline.stage import Context
 from labelferry.pipeline.stages import match
+from labelferry.predict.tidy import drop_dark
 
 
 def _match(taught, tiny, folder, *overrides):
@@ -38,6 +42,28 @@ def test_two_processes_give_what_one_gives(taught, tiny, tmp_path, monkeypatch):
     assert {f"descriptors/{case.id}.json" for case in cases} <= set(one)
     monkeypatch.setattr(executor, "_FEW", 2)  # few cases, too, go to the processes
     assert _match(taught, tiny, tmp_path / "two", "workers=2") == (summary, one)
+
+
+def test_a_carried_organ_ends_where_the_signal_does(taught, tiny, tmp_path):
+    wanted = ("predict.largest_component=false", "predict.solid_signal={}")
+    summary, _ = _match(taught, tiny, tmp_path / "as it is", wanted[0], wanted[1].format(0))
+    _match(taught, tiny, tmp_path / "tidied", wanted[0], wanted[1].format(0.8))
+    assert summary.facts["carried"] > 0
+    dropped = 0
+    for case in prepared_cases(taught / "prepare", "target"):
+        as_it_is, tidied = (
+            read_labels(tmp_path / way / "run" / "match" / "labels" / f"{case.id}.nii.gz", FLARE)
+            for way in ("as it is", "tidied")
+        )
+        seen = json.loads(
+            (tmp_path / "tidied" / "run" / "match" / "provenance" / f"{case.id}.json").read_text()
+        )
+        expected = as_it_is.array
+        if seen["from"] is not None:
+            expected = drop_dark(expected, case.read().image, FLARE, 0.8)
+        assert np.array_equal(tidied.array, expected)
+        dropped += int((expected != as_it_is.array).sum())
+    assert dropped > 0
 
 
 def test_a_patient_without_an_id_is_known_by_the_image(taught, tiny, tmp_path):
