@@ -17,6 +17,7 @@ from labelferry.pipeline import completing
 from labelferry.pipeline.completing import _accepted, _teachable
 from labelferry.pipeline.manifest import Manifest
 from labelferry.pipeline.prepared import PreparedCase
+from labelferry.pipeline.reporttables import loss_curves
 from labelferry.prior.plausibility import CasePlausibility, OrganPlausibility
 
 
@@ -62,8 +63,8 @@ def test_what_is_annotated_stays_and_what_is_added_is_told(halves, tiny, tmp_pat
         assert set(added[case]) <= set(np.unique(after))
     text = Manifest.read(tmp_path / "run" / "teach").summary["text"]
     assert f"{sum(map(len, added.values()))} of " in text and "added to the labels of 4 CT" in text
-    examples = (tmp_path / "run" / "teach" / "model" / "bundle.json").read_text()
-    assert not result.refused and examples
+    assert not result.refused
+    assert {"complete/loss", "teach/loss"} <= set(loss_curves(tmp_path / "run"))
 
 
 def test_complete_labels_need_no_completion(halves, tiny, tmp_path):

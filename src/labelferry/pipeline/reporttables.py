@@ -364,6 +364,7 @@ def loss_curves(run: Path) -> dict[str, tuple[tuple[float, float], ...]]:
             / "losses.jsonl"
             for one in find_translations(run / "translate")
         },
+        "complete": run / "teach" / "complete" / "losses.jsonl",
         "teach": run / "teach" / "losses.jsonl",
         **{p.parent.name: p for p in sorted((run / "refine").glob("round*/losses.jsonl"))},
         "distil": run / "distil" / "losses.jsonl",
