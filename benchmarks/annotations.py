@@ -5,7 +5,7 @@
 
 * ``full``: every label map annotates every organ;
 * ``half``: every second CT annotates every second organ, the others the others; what a label does
-  not annotate is unknown;
+  not annotate is unknown, and completed first by a network of as many steps (``teach.complete``);
 * ``background``: the label maps of ``half``, with what they do not annotate taken for background.
 
 Prints the mean Dice score of each teacher in per cent on MRI of patients that no teacher saw, and
