@@ -47,6 +47,21 @@ def test_mr_of_any_unit(truth: np.ndarray, unit: float, spike: bool) -> None:
     assert dice(body_mask(mr, (3, 3, 5), "MR"), truth) > 0.95
 
 
+@pytest.mark.parametrize("outshines", [3, 20, 60])
+def test_a_bright_spleen_in_a_dim_body_is_not_the_body(truth: np.ndarray, outshines: int) -> None:
+    """Diffusion with fat suppression: the organ alone is above Otsu's threshold."""
+    rng = np.random.default_rng(0)
+    mr = np.where(truth, rng.normal(11, 1, truth.shape), rng.uniform(0, 1, truth.shape))
+    mr[40:48, 20:28, 3:6] = 11 * outshines
+    assert dice(body_mask(mr.astype(np.float32), (3, 3, 5), "MR"), truth) > 0.95
+
+
+def test_a_small_body_stays_small() -> None:
+    small = ellipse((60, 50, 8), (8, 7))  # 6 % of the picture
+    mr = np.where(small, 500.0, 3.0).astype(np.float32)
+    assert dice(body_mask(mr, (3, 3, 5), "MR"), small) > 0.85  # a wide blur on few voxels
+
+
 def test_fine_voxels_keep_their_shape(truth: np.ndarray) -> None:
     fine = truth.repeat(5, axis=0).repeat(5, axis=1)[:-1, :-2]
     ct = np.where(fine, 40.0, -1000.0)

@@ -129,10 +129,22 @@ def test_nothing_at_all(prior: Prior) -> None:
         assert quality.warning() == "no organ was found at all"
 
 
-def test_the_warning_is_one_line(prior: Prior) -> None:
+def test_doubts_are_one_line_and_no_warning(prior: Prior) -> None:
     odd = label_map({**BLOCKS, 1: np.s_[27:31, 11:15, 8:12]})
-    text = assess("a", odd, ORGANS, prior, {2: 0.5}).warning()
-    assert text == "doubtful: liver (too small), spleen (the network is at a loss)"
+    quality = assess("a", odd, ORGANS, prior, {2: 0.5})
+    assert quality.doubts() == "doubtful: liver (too small), spleen (the network is at a loss)"
+    assert quality.warning() is None
+    assert assess("a", label_map({}), ORGANS, prior).doubts() is None, "the warning says it"
+
+
+def test_many_doubtful_organs_are_counted(prior: Prior, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("labelferry.predict.quality._NAMED", 2)
+    quality = assess("a", label_map(BLOCKS), ORGANS, prior, dict.fromkeys(ORGANS.ids, 0.9))
+    n = sum(r.verdict == "doubt" for r in quality.organs)
+    assert n > 2
+    text = quality.doubts()
+    assert text is not None and text.startswith(f"doubtful: {n} of {len(ORGANS)} organs, liver (")
+    assert text.endswith(") and others") and text.count("(") == 2
 
 
 def test_an_anatomy_against_its_header() -> None:

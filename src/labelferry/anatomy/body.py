@@ -22,6 +22,13 @@ _OPEN_MM = 2.0
 _CLOSE_MM = 8.0
 _LEAST_SHARE = 0.01
 """A component smaller than this share of the volume is no body."""
+_SMALL_SHARE = 0.1
+"""A body smaller than this is looked for again with bright organs damped."""
+_OUTSHONE = 3.0
+"""What is found then is taken where it is so many times as large: no blur makes an organ a body."""
+_DAMPED = (0.5, 0.25)
+"""Exponents of the signal: with b-values and fat suppression a spleen can outshine the body that it
+is in twenty times, and be all that is brighter than Otsu's threshold."""
 
 
 def body_mask(
@@ -35,18 +42,17 @@ def body_mask(
 
     CT: above -400 HU. MR, and CT whose air was clipped away: above 0.55 times Otsu's threshold of
     the smoothed image. Then opening in the axial plane, the largest component, for MR closing, and
-    filling slice by slice. Where nothing is found the whole volume is the body, with a warning.
+    filling slice by slice. Where that is less than a tenth of the volume, bright organs are damped,
+    in case they are all that was found. Where nothing is found the whole volume is the body, with a
+    warning.
     """
     stride = [max(1, int(_WORK_MM / mm)) for mm in spacing[:2]]
     small = np.asarray(array[:: stride[0], :: stride[1]])
     step = (spacing[0] * stride[0], spacing[1] * stride[1])
-    by_air = modality == "CT" and float(small.min()) < _AIR_HU
-    mask = small > _AIR_HU if by_air else _above_otsu(small, step)
-    mask = _opened(mask, _rounds(_OPEN_MM, step))
-    mask = _largest(mask)
-    if not by_air:
-        mask = _closed(mask, _rounds(_CLOSE_MM, step))
-    mask = _filled(mask)
+    if modality == "CT" and float(small.min()) < _AIR_HU:
+        mask = _filled(_largest(_opened(small > _AIR_HU, _rounds(_OPEN_MM, step))))
+    else:
+        mask = _by_signal(small, step)
     if mask.mean() < _LEAST_SHARE:
         name = f"{case}: " if case else ""
         _LOG.warning("%sno body found; the whole volume is used", name)
@@ -68,13 +74,25 @@ def otsu_threshold(values: NDArray[np.float32]) -> float:
     return float(centres[int(between.argmax())])
 
 
-def _above_otsu(array: NDArray[Any], step: tuple[float, float]) -> NDArray[np.bool_]:
+def _by_signal(array: NDArray[Any], step: tuple[float, float]) -> NDArray[np.bool_]:
     found = robust_range(array, (0.5, 99.0))
     if found is None:
         return np.zeros(array.shape, bool)
     unit = to_unit(array, *found)  # before smoothing: a wild voxel must not spread
     smooth = ndimage.gaussian_filter(unit, (_SMOOTH_MM / step[0], _SMOOTH_MM / step[1], 0.5))
-    return np.asarray(smooth > _OTSU_SHARE * otsu_threshold(smooth))
+    body = _above_otsu(smooth, step)
+    for exponent in _DAMPED:
+        if body.mean() >= _SMALL_SHARE:
+            break
+        damped = _above_otsu(smooth**exponent, step)
+        if damped.mean() >= max(_SMALL_SHARE, _OUTSHONE * body.mean()):
+            body = damped
+    return body
+
+
+def _above_otsu(smooth: NDArray[np.float32], step: tuple[float, float]) -> NDArray[np.bool_]:
+    mask = _opened(smooth > _OTSU_SHARE * otsu_threshold(smooth), _rounds(_OPEN_MM, step))
+    return _filled(_closed(_largest(mask), _rounds(_CLOSE_MM, step)))
 
 
 def _rounds(mm: float, step: tuple[float, float]) -> int:

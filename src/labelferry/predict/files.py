@@ -276,6 +276,8 @@ def _label(
     labels, quality = label(model, image.volume, case, fix=fix)
     if told and (text := quality.warning()):
         told(Note(case, path, f"{path.name}: {text}", _LOOK, "warning"))
+    if told and (text := quality.doubts()):  # of the labels: nothing is wrong with the picture
+        told(Note(case, path, f"{path.name}: {text}", _LOOK, "info"))
     return labels, quality
 
 

@@ -28,6 +28,8 @@ SHREDS = 0.5
 """Share of the largest piece under which an organ lies in shreds (doubt); under
 ``ONE_PIECE`` (0.8) it lies in pieces (look)."""
 _FIXED = "labelled as if {} (--fix-orientation)"
+_NAMED = 3
+"""So many doubtful organs are named; the table names all."""
 
 
 @dataclass(frozen=True)
@@ -75,15 +77,23 @@ class CaseQuality:
         return any(row.components for row in self.organs)
 
     def warning(self) -> str | None:
-        """What a person should know at once, in one line; usually nothing."""
+        """What is wrong with the picture or the whole label map, in one line; usually nothing."""
         if self.turned:
             return f"{'; '.join(self.turned)}; by its labels"
         if not self.found:
             return "no organ was found at all"
-        said = [_FIXED.format(words_of(self.fixed))] if any(self.fixed) else []
-        doubtful = [f"{row.organ} ({row.why})" for row in self.organs if row.verdict == "doubt"]
-        said += [f"doubtful: {', '.join(doubtful)}"] if doubtful else []
-        return "; ".join(said) or None
+        return _FIXED.format(words_of(self.fixed)) if any(self.fixed) else None
+
+    def doubts(self) -> str | None:
+        """The organs that are probably wrong, in one line; None where there is none, or where
+        :meth:`warning` says all of it."""
+        doubtful = [row for row in self.organs if row.verdict == "doubt"]
+        if not doubtful or self.turned or not self.found:
+            return None
+        named = ", ".join(f"{row.organ} ({row.why})" for row in doubtful[:_NAMED])
+        if len(doubtful) > _NAMED:
+            return f"doubtful: {len(doubtful)} of {len(self.organs)} organs, {named} and others"
+        return f"doubtful: {named}"
 
 
 def assess(
