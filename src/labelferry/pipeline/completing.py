@@ -22,7 +22,6 @@ from labelferry.pipeline.prepared import PreparedCase, predict_cases, prepared_c
 from labelferry.pipeline.stage import Context
 from labelferry.prior.plausibility import CasePlausibility
 from labelferry.segment.engine import train_model
-from labelferry.segment.examples import Example
 from labelferry.volume import Segmentation
 
 _SCHEMA = 1
@@ -62,16 +61,7 @@ def complete_source(context: Context) -> str:
     prior = read_prior(context.of("prepare"))
     window = context.config.prepare.ct_window
     model = train_model(
-        [
-            Example(
-                f"{case.id}.ct",
-                case.channels(config.space),
-                case.file("label"),
-                case.annotated,
-                window=window,
-            )
-            for case in cases
-        ],
+        [case.example(config.space, window) for case in cases],
         task_of("completion", context.organs, context.config, config, prior),
         config.train,
         folder,

@@ -14,6 +14,7 @@ from labelferry.files import read_json
 from labelferry.io.nifti import read_image, write_volume
 from labelferry.prior.model import Prior
 from labelferry.segment.engine import CHANNELS
+from labelferry.segment.examples import Example
 from labelferry.volume import Box, Grid, Segmentation, Volume
 
 if TYPE_CHECKING:
@@ -50,6 +51,16 @@ class PreparedCase:
     def channels(self, space: str) -> tuple[Path, ...]:
         """The files that make the input channels of a space."""
         return tuple(self.file(stem) for stem in CHANNELS[space])
+
+    def example(self, space: str, window: tuple[float, float]) -> Example:
+        """A labelled CT as it is, for a training; ``window`` in HU, as it was prepared."""
+        return Example(
+            f"{self.id}.ct",
+            self.channels(space),
+            self.file("label"),
+            self.annotated,
+            window=window,
+        )
 
     def body(self) -> Volume:
         """Bool mask of the patient."""

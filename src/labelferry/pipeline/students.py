@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from labelferry.pipeline.completing import source_cases
@@ -47,14 +48,11 @@ def source_examples(
     cases = prepared_cases(prepared, "source") if prepared else source_cases(context)
     weight = config.source_share / (1 - config.source_share) * mri / len(cases)
     return [
-        Example(
-            f"{case.id}.{config.source_kind}",
-            case.channels(config.space),
-            case.file("label"),
-            case.annotated,
+        replace(
+            case.example(config.space, context.config.prepare.ct_window),
+            id=f"{case.id}.{config.source_kind}",
             weight=weight,
             randomise=config.source_kind,
-            window=context.config.prepare.ct_window,
         )
         for case in cases
     ]

@@ -36,16 +36,13 @@ def drop_dark(
     Trained on any contrast, a network knows an organ by its shape and neighbours, and draws it on
     into lung, fat without signal or gas. Holes of an axial slice stay: cysts, vessels, the pelvis.
     """
-    wanted = [organ.id for organ in organs if organ.solid]
-    if not np.isin(labels, wanted).any():
+    boxes = ndimage.find_objects(labels, max_label=len(organs))
+    found = [(o.id, box) for o, box in zip(organs, boxes, strict=True) if o.solid and box]
+    if not found:
         return labels
     seen = _sampled(smoothed(image.array, _NOISE_MM, image.grid), labels.shape)
     out = labels.copy()
-    boxes = ndimage.find_objects(labels, max_label=len(organs))
-    for organ in wanted:
-        box = boxes[organ - 1]
-        if box is None:
-            continue
+    for organ, box in found:
         own = labels[box] == organ
         bright = own & (seen[box] >= share * np.median(seen[box][own]))
         for z in range(bright.shape[2]):

@@ -115,15 +115,9 @@ def training_examples(context: Context) -> list[Example]:
     mix = config.mix
     window = context.config.prepare.ct_window
     fakes = [(one, one.left_out()) for one in find_translations(context.of("translate"))]
-    examples = []
+    examples: list[Example] = []
     for case in source_cases(context):
-        real = Example(
-            f"{case.id}.ct",
-            case.channels(config.space),
-            case.file("label"),
-            case.annotated,
-            window=window,
-        )
+        real = case.example(config.space, window)
         if mix.ct:
             examples.append(replace(real, weight=mix.ct))
         kinds: tuple[tuple[Randomise, float], ...] = (
