@@ -73,6 +73,9 @@ def test_sources_are_compared_one_by_one_and_mixed():
         "src-ct": {"ct": 1},
         "src-fake": {"fake": 1},
         "asit": {"fake": 1},
+        "asit-inplane": {"fake": 1},
+        "asit-local": {"fake": 1},
+        "asit-domains": {"fake": 1},
         "src-curves": {"curves": 1},
         "src-paint": {"paint": 1},
         "src-convolutions": {"convolutions": 1},
@@ -93,6 +96,20 @@ def test_sources_differ_in_the_mix_alone_and_take_equal_steps(size):
     mix = ours[0].teach.mix
     same = {c.model_copy(update={"teach": c.teach.model_copy(update={"mix": mix})}) for c in ours}
     assert len(ours) == 10 and len({config.model_dump_json() for config in same}) == 1
+
+
+@pytest.mark.parametrize(
+    ("key", "stage", "change"),
+    [
+        ("asit-inplane", "prepare", {"sobel": "2d"}),
+        ("asit-local", "prepare", {"gradient_scale": "local"}),
+        ("asit-domains", "translate", {"per_domain": True}),
+    ],
+)
+def test_kinds_of_asit_differ_from_it_in_one_value(key, stage, change):
+    rows = {row.key: row.config("demo", ()) for row in load_rows(group="sources")}
+    part = getattr(rows["asit"], stage).model_copy(update=change)
+    assert rows[key] == rows["asit"].model_copy(update={stage: part})
 
 
 def test_what_both_groups_hold_is_the_same_configuration():
