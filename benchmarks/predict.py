@@ -40,7 +40,7 @@ import psutil
 import torch
 
 import labelferry
-from benchmarks.predictmodels import make_image, nnunet_folder, random_bundle, window_flop
+from benchmarks.predictmodels import make_image, nnunet_folder, random_bundle, window_work
 from labelferry.predict.memory import MB, Meter, Sample, collect
 from labelferry.translate.precision import bf16_pays
 
@@ -69,6 +69,8 @@ class Run:
     loaded_mb: float
     peak_mb: float
     windows: int
+    exported: int
+    """Voxels of the network's grid whose scores became labels."""
     labels: np.ndarray = field(repr=False)
 
     @property
@@ -137,10 +139,11 @@ def _gather(
     samples: tuple[Sample, ...],
     labels: Path,
 ) -> Run:
-    parts, parts_cpu = defaultdict(float), defaultdict(float)
-    for part, wall, cpu, *_ in lines:
+    parts, parts_cpu, amounts = defaultdict(float), defaultdict(float), defaultdict(int)
+    for part, wall, cpu, _, amount in lines:
         parts[part] += wall
         parts_cpu[part] += cpu
+        amounts[part] += amount
     (load,) = (line for line in lines if line[0] == "load")
     loaded = load[3] - began
     return Run(
@@ -151,7 +154,8 @@ def _gather(
         start=loaded - load[1],
         loaded_mb=max(s.mb for s in samples if s.seconds <= loaded),
         peak_mb=max(sample.mb for sample in samples),
-        windows=sum(line[4] for line in lines),
+        windows=amounts["network"],
+        exported=amounts["export"],
         labels=np.asarray(nibabel.load(labels).dataobj),
     )
 
@@ -284,20 +288,41 @@ def _print(name: str, run: Run, first: Run) -> None:
     print(flush=True)
 
 
+def bandwidth() -> float:
+    """Bytes a second of a copy too large for the caches, read and written; the best of several."""
+    a = torch.ones(2**26)
+    b = torch.empty_like(a)
+    times = []
+    for _ in range(6):
+        start = time.perf_counter()
+        b.copy_(a)
+        times.append(time.perf_counter() - start)
+    return 2 * a.nbytes / min(times)
+
+
 def limits(models: dict[str, Path], runs: dict[str, list[Run]]) -> bool:
-    """How far the networks are from the machine's limit, and whether bf16 raises that."""
+    """How far each part is from the machine's limit, and whether bf16 raises that.
+
+    The network's limit is its convolutions. The sums have to read each window's scores, and read
+    and write the sums; the export has to read each sum once and to write the labels.
+    """
     peaks = {"fp32": peak(torch.float32), "bf16": peak(torch.bfloat16)}
-    print("\nlimit: ", ", ".join(f"{name} {v / 1e9:.0f} GFLOP/s" for name, v in peaks.items()))
+    most, flow = max(peaks.values()), bandwidth()
+    print("\nlimit: ", ", ".join(f"{name} {v / 1e9:.0f} GFLOP/s" for name, v in peaks.items()), end="")
+    print(f", {flow / 1e9:.1f} GB/s")
     for name, model in models.items():
-        flop = window_flop(model)
+        work = window_work(model)
         for number, one in enumerate(runs[name]):
-            least = one.windows * flop / max(peaks.values())
-            print(
-                f"{name:<6} case {number}: {one.windows} windows of {flop / 1e9:.1f} GFLOP, ",
-                end="",
-            )
-            print(f"least {least:.2f} s, network {one.parts['network']:.2f} s ", end="")
-            print(f"({100 * least / one.parts['network']:.0f} %)")
+            print(f"{name:<6} case {number}: {one.windows} windows of {work.flop / 1e9:.1f} GFLOP")
+            scores = 4 * work.classes
+            least = {
+                "network": one.windows * work.flop / most,
+                "accumulation": 3 * scores * work.voxels * one.windows / flow,
+                "export": (scores * one.exported + one.labels.size) / flow,
+            }
+            for part, seconds in least.items():
+                share = 100 * seconds / one.parts[part] if one.parts[part] else math.nan
+                print(f"       {part} {one.parts[part]:.2f} s, least {seconds:.2f} s ({share:.0f} %)")
     return peaks["bf16"] > BF16_GAINS * peaks["fp32"]
 
 

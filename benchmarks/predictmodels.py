@@ -1,9 +1,10 @@
-"""Models, images and FLOP counts for ``benchmarks.predict``."""
+"""Models, images and the least work of a window for ``benchmarks.predict``."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -82,14 +83,25 @@ def make_image(size: str, path: Path) -> Path:
     return path
 
 
-def window_flop(model: Path) -> float:
-    """Floating-point operations of the convolutions in one window."""
+@dataclass(frozen=True)
+class WindowWork:
+    """What one window takes at least, whoever runs it."""
+
+    flop: float
+    """Floating-point operations of its convolutions."""
+    voxels: int
+    classes: int
+
+
+def window_work(model: Path) -> WindowWork:
+    """The least work of one window of a model."""
     if model.is_dir() and is_foreign(model):
         foreign = read_foreign(model)
         network, patch = build_networks(foreign)[0], foreign.recipe.patch
+        classes = len(foreign.organs) + 1
     else:
         bundle, weights = read_bundle(find_bundle(model))
-        network, patch = open_network(bundle, weights), bundle.patch
+        network, patch, classes = open_network(bundle, weights), bundle.patch, bundle.classes
     counted = 0.0
 
     def count(layer: nn.Module, given: tuple[torch.Tensor, ...], out: torch.Tensor) -> None:
@@ -104,4 +116,4 @@ def window_flop(model: Path) -> float:
         if isinstance(layer, nn.Conv2d | nn.Conv3d | nn.ConvTranspose2d | nn.ConvTranspose3d):
             layer.register_forward_hook(count)
     network.to("meta")(torch.empty(1, 1, *patch, device="meta"))
-    return counted
+    return WindowWork(counted, math.prod(patch), classes)

@@ -1,5 +1,6 @@
 """Benchmarks are run by hand: they must at least start, whatever has been renamed since."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -15,6 +16,24 @@ def test_every_benchmark_starts(name):
     """Imported in a process of its own: some set threads or limits as they load."""
     code = f"import importlib; assert importlib.import_module('benchmarks.{name}').__doc__"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def test_the_clock_of_predictions_finds_all_that_it_times():
+    code = (
+        "import functools, importlib, sitecustomize as clock\n"
+        "for name, parts in clock.PARTS.items():\n"
+        "    module = importlib.import_module(name)\n"
+        "    for place in parts:\n"
+        "        assert callable(functools.reduce(getattr, place.split('.'), module)), place\n"
+    )
+    path = os.pathsep.join([str(ROOT / "benchmarks" / "clock"), str(ROOT / "src")])
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env={**os.environ, "PYTHONPATH": path, "CLOCK": "/nowhere"},
+        capture_output=True,
+        text=True,
+    )
     assert done.returncode == 0, done.stderr
 
 

@@ -3,7 +3,7 @@
 Python imports a module of this name as it starts. Functions are wrapped as their modules load, in
 nnU-Net as in ours, so that both sides are measured by the same clock and neither is changed. Each
 call adds a line to a file of its process in the folder CLOCK: part, seconds, CPU seconds, end, and
-of the network the number of windows.
+how much it had to do: the network windows, the export voxels of the network's grid.
 """
 
 import functools
@@ -11,6 +11,7 @@ import importlib.abc
 import importlib.machinery
 import inspect
 import json
+import math
 import os
 import sys
 import threading
@@ -37,7 +38,8 @@ PARTS = {
         "convert_predicted_logits_to_segmentation_with_correct_shape": "export"
     },
     "labelferry.predict.foreign": {"load_labeller": "load"},
-    "labelferry.predict.files": {"read_image": "read", "write_labels_like": "write"},
+    "labelferry.predict.files": {"read_image": "read", "read_case": "read"},
+    "labelferry.predict.formats": {"write_labels_like": "write"},
     "labelferry.predict.predictor": {"prepare": "crop", "preprocess": "crop"},
     "labelferry.anatomy.prepare": {"resample": "resample"},
     "labelferry.segment.recipe": {"Recipe.prepare": "crop", "resample_image": "resample"},
@@ -56,8 +58,8 @@ running = threading.local()
 class Call:
     """One timed call; the time of timed calls within it is not its own."""
 
-    def __init__(self, part, windows=0):
-        self.part, self.windows, self.inner = part, windows, [0.0, 0.0]
+    def __init__(self, part, amount=0):
+        self.part, self.amount, self.inner = part, amount, [0.0, 0.0]
 
     def __enter__(self):
         if not hasattr(running, "calls"):
@@ -74,9 +76,17 @@ class Call:
         own = [a - b for a, b in zip(whole, self.inner, strict=True)]
         outside = [call.part for call in running.calls]
         part = "export" if self.part == "resample" and "export" in outside else self.part
-        line = json.dumps([part, *own, time.time(), self.windows])
+        line = json.dumps([part, *own, time.time(), self.amount])
         with (Path(os.environ["CLOCK"]) / f"{os.getpid()}.jsonl").open("a") as stream:
             stream.write(line + "\n")
+
+
+def amount(part, args):
+    if part == "network":
+        return len(args[1])
+    if part == "export":  # nnU-Net's is given the scores, ours slabs of them and their shape
+        return math.prod(args[0].shape[1:] if hasattr(args[0], "shape") else args[1])
+    return 0
 
 
 def timed(function, part):
@@ -96,7 +106,7 @@ def timed(function, part):
 
     @functools.wraps(function)
     def wrapped(*args, **kwargs):
-        with Call(part, len(args[1]) if part == "network" else 0):
+        with Call(part, amount(part, args)):
             return function(*args, **kwargs)
 
     return wrapped
