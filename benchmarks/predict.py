@@ -308,8 +308,8 @@ def limits(models: dict[str, Path], runs: dict[str, list[Run]]) -> bool:
     """
     peaks = {"fp32": peak(torch.float32), "bf16": peak(torch.bfloat16)}
     most, flow = max(peaks.values()), bandwidth()
-    print("\nlimit: ", ", ".join(f"{name} {v / 1e9:.0f} GFLOP/s" for name, v in peaks.items()), end="")
-    print(f", {flow / 1e9:.1f} GB/s")
+    speeds = [f"{name} {v / 1e9:.0f} GFLOP/s" for name, v in peaks.items()]
+    print("\nlimit: ", ", ".join([*speeds, f"{flow / 1e9:.1f} GB/s"]))
     for name, model in models.items():
         work = window_work(model)
         for number, one in enumerate(runs[name]):
@@ -321,8 +321,9 @@ def limits(models: dict[str, Path], runs: dict[str, list[Run]]) -> bool:
                 "export": (scores * one.exported + one.labels.size) / flow,
             }
             for part, seconds in least.items():
-                share = 100 * seconds / one.parts[part] if one.parts[part] else math.nan
-                print(f"       {part} {one.parts[part]:.2f} s, least {seconds:.2f} s ({share:.0f} %)")
+                took = one.parts[part]
+                share = 100 * seconds / took if took else math.nan
+                print(f"       {part} {took:.2f} s, least {seconds:.2f} s ({share:.0f} %)")
     return peaks["bf16"] > BF16_GAINS * peaks["fp32"]
 
 
