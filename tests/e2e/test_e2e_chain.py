@@ -19,6 +19,7 @@ from labelferry.organs import FLARE
 from labelferry.pipeline.chain import dry_run, find_input, status
 from labelferry.pipeline.config import load_config
 from labelferry.pipeline.events import Silent
+from labelferry.segment.bundle import read_bundle
 
 METHOD = ("prepare", "translate", "teach", "match", "refine", "distil")
 BOOKKEEPING = {"manifest.json", "state.json"}
@@ -48,6 +49,11 @@ def test_leaves_a_report_and_a_model(undisturbed):
     page = (undisturbed / "report" / "report.html").read_text()
     assert "<html" in page and "T1" in page
     assert [state for _, state, _ in status(undisturbed)] == ["done"] * 7
+
+
+def test_the_student_begins_with_a_part_of_the_network_before_it(undisturbed):
+    bundle, _ = read_bundle(undisturbed / "distil" / "model")
+    assert bundle.provenance["warm_start"] is True
 
 
 def test_unchanged_run_does_nothing(undisturbed, cohort, tiny):

@@ -20,6 +20,7 @@ from labelferry.segment.bundle import read_bundle
 from labelferry.segment.config import NetworkConfig, TrainConfig
 from labelferry.segment.engine import Task, train_model
 from labelferry.segment.examples import Example, PatchSampler, load_examples
+from labelferry.segment.inherit import inherited
 from labelferry.segment.loading import dead_workers_told
 from labelferry.segment.plans import make_plans
 from labelferry.segment.preprocess import add_context
@@ -68,8 +69,8 @@ def examples(tmp_path):
     return made
 
 
-def train(examples, folder, config=TRAIN, **kw):
-    task = Task("test", ORGANS, "plain", AnatomyConfig(spacing=(3, 3, 5)), NETWORK)
+def train(examples, folder, config=TRAIN, network=NETWORK, **kw):
+    task = Task("test", ORGANS, "plain", AnatomyConfig(spacing=(3, 3, 5)), network)
     model = train_model(examples, task, config, folder, seed=5, device="cpu", **kw)
     return read_bundle(model)[1]
 
@@ -164,6 +165,23 @@ def test_warm_start_begins_with_the_given_weights(examples, tmp_path):
     second = train(examples, tmp_path / "second", frozen, warm_start=tmp_path / "first" / "model")
     for key in first:
         torch.testing.assert_close(first[key], second[key], atol=1e-6, rtol=1e-5)
+
+
+@pytest.mark.parametrize(("change", "begins"), [({"channels": 2}, True), ({"context": 0}, False)])
+def test_a_smaller_network_begins_with_a_part_and_another_one_anew(
+    change, begins, examples, tmp_path
+):
+    first = train(examples, tmp_path / "first")
+    small = NETWORK.model_copy(update=change)
+    frozen = TRAIN.model_copy(update={"learning_rate": 1e-30, "weight_decay": 0.0})
+    given = {"warm_start": tmp_path / "first" / "model"}
+    found = train(examples, tmp_path / "second", frozen, small, **given)
+    anew = train(examples, tmp_path / "third", frozen, small)
+    expected = inherited(first, anew) if begins else anew
+    for key in expected:
+        torch.testing.assert_close(found[key], expected[key], atol=1e-6, rtol=1e-5)
+    bundle, _ = read_bundle(tmp_path / "second" / "model")
+    assert bundle.provenance["warm_start"] is begins
 
 
 def test_unannotated_labels_are_not_shown_to_training(examples, tmp_path):

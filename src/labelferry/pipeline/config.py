@@ -139,6 +139,9 @@ class DistilConfig(StudentConfig):
 
     network: NetworkConfig = NetworkConfig(channels=16, downsamplings=4)
     """Table 2, column "Small"."""
+    inherit: bool = False
+    """Begin from evenly chosen features of the network of ``refine`` (ours). Where the two differ
+    in input or kernels, or it has fewer features, the small one begins from random weights."""
     spacing: Literal["auto"] | tuple[float, float, float] | None = None
     """Its voxels in mm, (x, y, z). None: those of ``prepare.spacing``, as in the paper (2.5).
     ``auto``: those, with a patch to suit, of the least predicted work at which the pseudo-labels

@@ -51,6 +51,7 @@ def learn_and_label(
     target: Sequence[PreparedCase],
     *,
     what: str,
+    warm_start: Path | None = None,
 ) -> tuple[dict[str, float | None], dict[str, str]]:
     """Write ``model``, ``labels/<case>.nii.gz`` and ``plausibility.json`` of the stage.
 
@@ -64,6 +65,7 @@ def learn_and_label(
         seed=context.seed,
         device=context.device,
         devices=context.config.devices,
+        warm_start=warm_start,
         limit=context.limit(name),
         progress=context.progress(f"{name} steps"),
     )

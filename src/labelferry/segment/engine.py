@@ -64,9 +64,12 @@ def train_model(
 ) -> Path:
     """Train on ``examples`` and write the bundle ``folder/model``; goes on after a kill.
 
-    ``warm_start`` is a bundle of the same network to begin from; ``limit`` the time there is,
-    ``devices`` the processes that share each batch. Returns the bundle's folder.
+    ``warm_start`` is a bundle to begin from: of the same network, or of a wider or deeper one, of
+    which a part is kept (``segment.inherit``). Where its form is another, the network begins from
+    random weights, as its bundle says. ``limit`` is the time there is, ``devices`` the processes
+    that share each batch. Returns the bundle's folder.
     """
+    from labelferry.segment.inherit import inherited
     from labelferry.segment.network import build_network
     from labelferry.segment.training import fit
 
@@ -100,9 +103,11 @@ def train_model(
         deep_supervision=config.deep_supervision,
         seed=seed,
     )
+    began = None
     if warm_start is not None:
-        _, weights = read_bundle(warm_start)
-        network.load_state_dict(weights)
+        began = inherited(read_bundle(warm_start)[1], network.state_dict())
+    if began is not None:
+        network.load_state_dict(began)
     final = fit(
         network,
         prepared,
@@ -131,7 +136,7 @@ def train_model(
         provenance={
             "seed": seed,
             "train": config.model_dump(mode="json"),
-            "warm_start": warm_start is not None,
+            "warm_start": began is not None,
             "examples": describe(examples),
             **({"time_limit": asdict(decided)} if decided else {}),
         },

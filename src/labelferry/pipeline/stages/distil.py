@@ -69,6 +69,7 @@ def run(context: Context) -> Summary:
         examples,
         lesson.target,
         what="MRI labelled by the student",
+        warm_start=context.of("refine") / "model" if config.inherit else None,
     )
     shutil.rmtree(_own(context), ignore_errors=True)
     return Summary(
