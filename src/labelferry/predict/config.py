@@ -56,6 +56,10 @@ class PredictConfig(BaseModel):
     """Drop from each solid organ (liver, kidneys, spleen, pancreas) what is darker than this share
     of its median signal, holes of axial slices apart: lung, gas, fat without signal; 0: nothing
     (ours). Signal counts from the darkest percentile of the body, as prepared."""
+    neck: float = Field(0.0, ge=0, lt=1)
+    """Drop from each solid organ what hangs on it by a neck thinner than this share of the organ at
+    its thickest, and has a median signal of more than 1.25 times or less than 0.8 of its; 0:
+    nothing (ours)."""
     max_ram_gb: float | None = Field(None, gt=0, exclude_if=_is_none)
     """Memory that labelling an image may take, in GB of 2**30 bytes, the loaded model included: a
     case that is estimated to need more is labelled in a leaner way, or refused. Not set: no limit.

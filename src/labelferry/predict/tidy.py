@@ -1,6 +1,8 @@
-"""What holds of an organ whatever the network says: one piece, and of one signal (both ours)."""
+"""What holds of an organ whatever the network says: one piece, of one signal (all ours)."""
 
 from __future__ import annotations
+
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
@@ -12,8 +14,12 @@ from labelferry.organs import OrganSet
 from labelferry.predict.config import PredictConfig
 from labelferry.volume import Volume, smoothed
 
+Mask = NDArray[np.bool_]
+
 _NOISE_MM = 2.0
 """Noise and small vessels below this size darken no organ."""
+_OTHER_SIGNAL = 1.25
+"""Two parts of one organ have medians no further apart than by this factor: coils fall off."""
 
 
 def tidy(
@@ -25,6 +31,8 @@ def tidy(
     """
     if config.solid_signal:
         labels = drop_dark(labels, image, organs, config.solid_signal)
+    if config.neck:
+        labels = cut_necks(labels, image, organs, config.neck)
     return keep_largest(labels) if config.largest_component else labels
 
 
@@ -36,19 +44,65 @@ def drop_dark(
     Trained on any contrast, a network knows an organ by its shape and neighbours, and draws it on
     into lung, fat without signal or gas. Holes of an axial slice stay: cysts, vessels, the pelvis.
     """
+    return _of_solid(labels, image, organs, lambda own, seen, _: _bright(own, seen, share))
+
+
+def cut_necks(
+    labels: NDArray[np.uint8], image: Volume, organs: OrganSet, share: float
+) -> NDArray[np.uint8]:
+    """Without parts that hang on a solid organ by a neck, and have not its signal.
+
+    A neck is thinner than ``share`` of the organ at its thickest. A network draws the liver on into
+    bowel that touches it. A part of the organ's own signal stays: a lobe, a lip of the hilum.
+    """
+    return _of_solid(labels, image, organs, lambda own, seen, mm: _body(own, seen, share, mm))
+
+
+def _of_solid(
+    labels: NDArray[np.uint8],
+    image: Volume,
+    organs: OrganSet,
+    keep: Callable[[Mask, NDArray[np.float32], Sequence[float]], Mask],
+) -> NDArray[np.uint8]:
+    """``labels`` with what ``keep`` makes of each solid organ: its mask, the smoothed image and the
+    spacing in mm, within its box."""
     boxes = ndimage.find_objects(labels, max_label=len(organs))
     found = [(o.id, box) for o, box in zip(organs, boxes, strict=True) if o.solid and box]
     if not found:
         return labels
     seen = _sampled(smoothed(image.array, _NOISE_MM, image.grid), labels.shape)
+    parts = zip(image.grid.spacing, image.grid.shape, labels.shape, strict=True)
+    spacing = [mm * old / new for mm, old, new in parts]
     out = labels.copy()
     for organ, box in found:
         own = labels[box] == organ
-        bright = own & (seen[box] >= share * np.median(seen[box][own]))
-        for z in range(bright.shape[2]):
-            bright[:, :, z] = ndimage.binary_fill_holes(bright[:, :, z])
-        out[box][own & ~bright] = 0
+        out[box][own & ~keep(own, seen[box], spacing)] = 0
     return out
+
+
+def _bright(own: Mask, seen: NDArray[np.float32], share: float) -> Mask:
+    bright = own & (seen >= share * np.median(seen[own]))
+    for z in range(bright.shape[2]):
+        bright[:, :, z] = ndimage.binary_fill_holes(bright[:, :, z])
+    return bright
+
+
+def _body(own: Mask, seen: NDArray[np.float32], share: float, spacing: Sequence[float]) -> Mask:
+    padded = np.pad(own, 1)
+    depth = ndimage.distance_transform_edt(padded, sampling=spacing)
+    core = depth > share * depth.max()
+    cores, count = ndimage.label(core)
+    if count < 2:
+        return own
+    nearest = ndimage.distance_transform_edt(
+        ~core, sampling=spacing, return_distances=False, return_indices=True
+    )
+    part = cores[tuple(nearest)][1:-1, 1:-1, 1:-1]
+    main = int(np.bincount(cores.ravel())[1:].argmax()) + 1
+    medians = ndimage.median(seen, np.where(own, part, 0), np.arange(1, count + 1))
+    own_signal = medians[main - 1]
+    alike = (medians <= own_signal * _OTHER_SIGNAL) & (medians * _OTHER_SIGNAL >= own_signal)
+    return np.asarray(own & np.concatenate([[False], alike])[part], np.bool_)
 
 
 def keep_largest(labels: NDArray[np.uint8]) -> NDArray[np.uint8]:
