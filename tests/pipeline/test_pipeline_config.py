@@ -32,7 +32,7 @@ def test_paper_at_full_size_is_the_paper():
     assert config.refine.select.fusion == "union" and config.refine.select.rounds >= 2
     assert config.predict.export == "paper"
     assert not config.predict.solid_signal and not config.predict.neck
-    assert not config.distil.inherit
+    assert not config.distil.inherit and not config.refine.select.stable
 
 
 def test_overrides_win():

@@ -43,6 +43,21 @@ def test_fraction_per_organ():
     assert result.kept == ("c0", "c1", "c2", "c3")
 
 
+def test_what_the_rounds_agree_on_is_kept_however_stable_the_others_are():
+    """Half would go: c1 and c3 of organ 1, of which c3 is stable enough; 1 - u of organ 2."""
+    cases = _cases(0.1, 0.4, 0.15, 0.2)
+    half = select(cases, cases, None, (1, 2), _config(fraction=0.5))
+    assert [sorted(d.organs) for d in half.decisions] == [[1], [2], [1], [2]]
+    result = select(cases, cases, None, (1, 2), _config(fraction=0.5, stable=0.2))
+    assert [sorted(d.organs) for d in result.decisions] == [[1], [2], [1], [1, 2]]
+    assert result.decisions[3].reasons == {}
+    lost = _cases(math.inf, 0.1)
+    assert select(lost, lost, None, (1,), _config(fraction=0.5, stable=0.2)).kept == ("c1",)
+    judged = {case: _judged(9.0, o1=9.0) for case in cases}
+    with pytest.raises(UserError, match="no pseudo-label is left"):
+        select(cases, cases, judged, (1,), _config(stable=0.5, prior_filter=True))
+
+
 def test_threshold_and_ties():
     cases = _cases(0.1, 0.4, 0.2, 0.3)
     result = select(cases, cases, None, (1,), _config(scope="case", threshold=0.2))

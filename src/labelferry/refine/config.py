@@ -31,6 +31,9 @@ class RefineConfig(BaseModel):
     fraction: float = Field(0.25, ge=0, lt=1)
     """Share that is dropped as the most unstable (the paper gives no number): of the cases, or of
     each organ's cases. Rounded down."""
+    stable: float = Field(0.0, ge=0)
+    """With ``fraction``: what is no more unstable than this u is kept, however stable the others
+    are (ours); 0: the fraction alone decides (paper)."""
     threshold: float | None = Field(None, gt=0)
     """Drop whatever is more unstable than this u (eq. 7) instead of a fraction."""
     scope: Scope = "organ"

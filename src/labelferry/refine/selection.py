@@ -104,6 +104,8 @@ def _unstable(values: Mapping[str, float], config: RefineConfig) -> dict[str, st
     worst = sorted(values, key=lambda case: (values[case], case), reverse=True)
     # the tiny term keeps 0.1 × 30 from becoming 2
     for case in worst[: math.floor(config.fraction * len(values) + 1e-9)]:
+        if 0 < config.stable >= values[case]:
+            break
         out.setdefault(case, f"unstable: u {values[case]:.3f}, among the worst {_share(config)}")
     return out
 
