@@ -9,7 +9,7 @@ import tomllib
 from collections.abc import Iterable, Mapping
 from importlib import resources
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -19,7 +19,7 @@ from labelferry.match.config import MatchConfig
 from labelferry.predict.config import PredictConfig
 from labelferry.refine.config import RefineConfig
 from labelferry.report.config import ReportConfig
-from labelferry.segment.config import NetworkConfig, Space, TrainConfig
+from labelferry.segment.config import Contrast, NetworkConfig, Space, TrainConfig
 from labelferry.translate.config import TranslateConfig
 
 _NOT_WITH_DATASET = "scales each repainted image by its own mean and SD: use normalisation 'image'"
@@ -81,7 +81,7 @@ class TeachConfig(_Section):
         mix = self.mix
         if self.space == "both" and (mix.fake or mix.curves or mix.convolutions or mix.paint):
             raise ValueError("space 'both' needs real images of both kinds: use mix.ct alone")
-        for share in ("curves", "convolutions", "paint"):
+        for share in get_args(Contrast):
             if not getattr(self.mix, share):
                 continue
             if self.space == "anatomy":
@@ -103,7 +103,7 @@ class StudentConfig(_Section):
     """Intensities by each image's own mean and SD, or by the data set's (paper 2.5)."""
     source_share: float = Field(0.0, ge=0, lt=1)
     """Share of labelled CT with a random contrast among the training images (ours)."""
-    source_kind: Literal["curves", "convolutions", "paint"] = "curves"
+    source_kind: Contrast = "curves"
     """How these get their contrast: behind random intensity curves or convolutions, or painted
     anew (ours)."""
     network: NetworkConfig = NetworkConfig()

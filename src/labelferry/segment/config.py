@@ -8,6 +8,8 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 Space = Literal["plain", "anatomy", "both"]
 """The network's input: the scaled image, its anatomy space, or both as two channels."""
+Contrast = Literal["curves", "convolutions", "paint"]
+"""How a labelled CT gets a random contrast."""
 
 
 class NetworkConfig(BaseModel):

@@ -17,10 +17,11 @@ from labelferry.errors import UserError
 from labelferry.files import atomic_folder, hash_value, write_json
 from labelferry.io.nifti import read_image, read_labels
 from labelferry.organs import OrganSet
+from labelferry.segment.config import Contrast
 from labelferry.segment.preprocess import preprocess_example
 from labelferry.segment.tissues import BEYOND, Composition, classify
 
-Randomise = Literal["none", "curves", "convolutions", "paint"]
+Randomise = Literal["none"] | Contrast
 
 _LOCATIONS_PER_ORGAN = 10_000
 _HISTOGRAM_BINS = 256
