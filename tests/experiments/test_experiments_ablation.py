@@ -229,7 +229,7 @@ def test_two_teachers_are_no_choice(done):
 
 @pytest.mark.parametrize(
     ("arguments", "stem", "first", "number"),
-    [([], "ablation", "only-ct", 11), (["--table", "sources"], "sources", "src-ct", 12)],
+    [([], "ablation", "only-ct", 11), (["--table", "sources"], "sources", "src-ct", 15)],
 )
 def test_the_table_of_rows_is_chosen_on_the_command_line(
     arguments, stem, first, number, cohort, tmp_path, monkeypatch

@@ -94,6 +94,7 @@ STOP = (
     "refine.select.keep='best'",
     "predict.largest_component=false",
     "predict.solid_signal=0",
+    "predict.neck=0",
 )
 COLLAPSE = {1: 2, 2: 0, 3: 6, 4: 6}
 

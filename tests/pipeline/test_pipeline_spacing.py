@@ -153,7 +153,8 @@ def learn(taught, cohort, tiny, tmp_path_factory):
         write_json(run / "refine" / "selection.json", {"schema_version": 1, "cases": rows})
         (run / "distil").mkdir()
         found = [discover(cohort / role, role, FLARE).cohort for role in ("source", "target")]
-        config = load_config("default", "demo", [*tiny, *overrides])
+        anew = "distil.inherit=false"  # there is no refined network
+        config = load_config("default", "demo", [*tiny, anew, *overrides])
         source, target = found[0], found[1].without_labels()
         return Context("distil", run, config, FLARE, source, target, 0, "cpu", Silent())
 
