@@ -30,6 +30,7 @@ import tempfile
 import threading
 import time
 from collections import defaultdict
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -184,15 +185,27 @@ def dices(found: np.ndarray, expected: np.ndarray) -> list[float]:
     return [2 * both[c] / (a[c] + b[c]) for c in range(1, size) if a[c] + b[c]]
 
 
+def fastest(action: Callable[[], object], times: int) -> float:
+    """Seconds of the fastest of several calls."""
+    seconds = []
+    for _ in range(times):
+        start = time.perf_counter()
+        action()
+        seconds.append(time.perf_counter() - start)
+    return min(seconds)
+
+
 def peak(dtype: torch.dtype) -> float:
     """FLOP a second of a large matrix product, the best of several."""
     a, b = (torch.randn(2048, 2048).to(dtype) for _ in range(2))
-    times = []
-    for _ in range(12):
-        start = time.perf_counter()
-        a @ b
-        times.append(time.perf_counter() - start)
-    return 2 * 2048**3 / min(times)
+    return 2 * 2048**3 / fastest(lambda: a @ b, 12)
+
+
+def bandwidth() -> float:
+    """Bytes a second of a copy too large for the caches, read and written; the best of several."""
+    a = torch.ones(2**26)
+    b = torch.empty_like(a)
+    return 2 * a.nbytes / fastest(lambda: b.copy_(a), 6)
 
 
 def numbers(text: str) -> tuple[float, ...]:
@@ -286,18 +299,6 @@ def _print(name: str, run: Run, first: Run) -> None:
         print(f" mean {statistics.mean(found):.4f}; CPU around the network ", end="")
         print(f"{first.around / run.around:.1f}x", end="")
     print(flush=True)
-
-
-def bandwidth() -> float:
-    """Bytes a second of a copy too large for the caches, read and written; the best of several."""
-    a = torch.ones(2**26)
-    b = torch.empty_like(a)
-    times = []
-    for _ in range(6):
-        start = time.perf_counter()
-        b.copy_(a)
-        times.append(time.perf_counter() - start)
-    return 2 * a.nbytes / min(times)
 
 
 def limits(models: dict[str, Path], runs: dict[str, list[Run]]) -> bool:

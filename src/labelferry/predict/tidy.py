@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import numpy as np
 import torch
@@ -15,6 +16,8 @@ from labelferry.predict.config import PredictConfig
 from labelferry.volume import Volume, smoothed
 
 Mask = NDArray[np.bool_]
+Rule = Callable[[Mask, NDArray[np.float32], Sequence[float]], Mask]
+"""What is kept of an organ: its mask, the smoothed image and the spacing in mm, within its box."""
 
 _NOISE_MM = 2.0
 """Noise and small vessels below this size darken no organ."""
@@ -29,10 +32,13 @@ def tidy(
 
     ``image``: the prepared image in [0, 1], over the same extent with voxels of any size.
     """
+    rules: list[Rule] = []
     if config.solid_signal:
-        labels = drop_dark(labels, image, organs, config.solid_signal)
+        rules.append(partial(_bright, share=config.solid_signal))
     if config.neck:
-        labels = cut_necks(labels, image, organs, config.neck)
+        rules.append(partial(_body, share=config.neck))
+    if rules:
+        labels = _of_solid(labels, image, organs, rules)
     return keep_largest(labels) if config.largest_component else labels
 
 
@@ -44,7 +50,7 @@ def drop_dark(
     Trained on any contrast, a network knows an organ by its shape and neighbours, and draws it on
     into lung, fat without signal or gas. Holes of an axial slice stay: cysts, vessels, the pelvis.
     """
-    return _of_solid(labels, image, organs, lambda own, seen, _: _bright(own, seen, share))
+    return _of_solid(labels, image, organs, [partial(_bright, share=share)])
 
 
 def cut_necks(
@@ -55,17 +61,13 @@ def cut_necks(
     A neck is thinner than ``share`` of the organ at its thickest. A network draws the liver on into
     bowel that touches it. A part of the organ's own signal stays: a lobe, a lip of the hilum.
     """
-    return _of_solid(labels, image, organs, lambda own, seen, mm: _body(own, seen, share, mm))
+    return _of_solid(labels, image, organs, [partial(_body, share=share)])
 
 
 def _of_solid(
-    labels: NDArray[np.uint8],
-    image: Volume,
-    organs: OrganSet,
-    keep: Callable[[Mask, NDArray[np.float32], Sequence[float]], Mask],
+    labels: NDArray[np.uint8], image: Volume, organs: OrganSet, rules: Sequence[Rule]
 ) -> NDArray[np.uint8]:
-    """``labels`` with what ``keep`` makes of each solid organ: its mask, the smoothed image and the
-    spacing in mm, within its box."""
+    """``labels`` with what the rules, one after the other, keep of each solid organ."""
     boxes = ndimage.find_objects(labels, max_label=len(organs))
     found = [(o.id, box) for o, box in zip(organs, boxes, strict=True) if o.solid and box]
     if not found:
@@ -75,19 +77,23 @@ def _of_solid(
     spacing = [mm * old / new for mm, old, new in parts]
     out = labels.copy()
     for organ, box in found:
-        own = labels[box] == organ
-        out[box][own & ~keep(own, seen[box], spacing)] = 0
+        own = kept = labels[box] == organ
+        for rule in rules:
+            kept = rule(kept, seen[box], spacing)
+        out[box][own & ~kept] = 0
     return out
 
 
-def _bright(own: Mask, seen: NDArray[np.float32], share: float) -> Mask:
+def _bright(
+    own: Mask, seen: NDArray[np.float32], spacing: Sequence[float], *, share: float
+) -> Mask:
     bright = own & (seen >= share * np.median(seen[own]))
     for z in range(bright.shape[2]):
         bright[:, :, z] = ndimage.binary_fill_holes(bright[:, :, z])
     return bright
 
 
-def _body(own: Mask, seen: NDArray[np.float32], share: float, spacing: Sequence[float]) -> Mask:
+def _body(own: Mask, seen: NDArray[np.float32], spacing: Sequence[float], *, share: float) -> Mask:
     padded = np.pad(own, 1)
     depth = ndimage.distance_transform_edt(padded, sampling=spacing)
     core = depth > share * depth.max()
