@@ -165,6 +165,19 @@ def test_cutting_adds_nothing_and_does_not_depend_on_the_gain(seed: int, share: 
     np.testing.assert_array_equal(cut_necks(labels, dimmer, FLARE, share), kept)
 
 
+@settings(deadline=None, max_examples=40)
+@given(st.integers(0, 2**32 - 1))
+def test_both_rules_at_once_are_one_after_the_other(seed: int) -> None:
+    """Holes of an organ that are labelled as another are no part of it for either."""
+    rng = np.random.default_rng(seed)
+    blobs = ndimage.gaussian_filter(rng.standard_normal((16, 14, 12)), 1.5)
+    labels = np.where(blobs > -0.05, LIVER, AORTA).astype(np.uint8)
+    image = image_of(rng.random(labels.shape))
+    after = cut_necks(drop_dark(labels, image, FLARE, 0.9), image, FLARE, 0.4)
+    both = tidy(labels, image, FLARE, PredictConfig(solid_signal=0.9, neck=0.4))
+    np.testing.assert_array_equal(both, after)
+
+
 def test_without_a_solid_organ_nothing_is_looked_at() -> None:
     labels = np.zeros((4, 4, 4), np.uint8)
     assert cut_necks(labels, image_of(np.zeros((4, 4, 4))), FLARE, 0.5) is labels

@@ -79,7 +79,7 @@ def _of_solid(
     for organ, box in found:
         own = kept = labels[box] == organ
         for rule in rules:
-            kept = rule(kept, seen[box], spacing)
+            kept = kept & rule(kept, seen[box], spacing)
         out[box][own & ~kept] = 0
     return out
 
