@@ -53,7 +53,11 @@ def test_an_unknown_verb_is_answered_with_the_nearest(capsys):
     assert 'Did you mean "adapt"' in capsys.readouterr().err
 
 
-def test_a_fault_of_ours_leaves_with_1_and_says_where_the_traceback_is(capsys, monkeypatch):
+def test_a_fault_of_ours_leaves_with_1_and_says_where_the_traceback_is(
+    capsys, monkeypatch, tmp_path
+):
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+
     def broken(run):
         raise RuntimeError("boom")
 
@@ -61,6 +65,8 @@ def test_a_fault_of_ours_leaves_with_1_and_says_where_the_traceback_is(capsys, m
     assert run(["status", "anything"]) == 1
     told = capsys.readouterr().err
     assert "boom" in told and "traceback.txt" in told and "Traceback (most" not in told
+    (written,) = tmp_path.rglob("traceback.txt")
+    assert "boom" in written.read_text()
 
 
 def test_version(capsys):

@@ -197,7 +197,7 @@ def test_doubtful_cases_get_one_line(
     predict_files(model, images, tmp_path / "out", told=said.append)
     assert not [note for note in said if note.severity == "warning"], "the pictures are all right"
     (line,) = [note.line() for note in said if "doubtful" in note.line()]
-    assert line.startswith("p1: p1.nii.gz: doubtful: liver (")
+    assert line.startswith("p1.nii.gz: doubtful: liver ("), "named once"
     assert "the network is at a loss" in line
     verdicts = {(r["case"], r["organ"]): r["verdict"] for r in rows(tmp_path / "out/quality.csv")}
     assert (verdicts["p0", "liver"], verdicts["p1", "liver"]) == ("look", "doubt")

@@ -27,8 +27,13 @@ class Note:
     """The text for files that others read, where ``text`` or ``path`` may name a patient."""
 
     def line(self) -> str:
-        """Case, text and fix on one line; the texts themselves name the file."""
-        text = f"{self.case}: {self.text}" if self.case else self.text
+        """Case, text and fix on one line; the texts themselves name the file.
+
+        A case whose file has its name is not named twice.
+        """
+        name = self.path.name if self.path else ""
+        told = bool(name) and self.text.startswith(name) and name.startswith(self.case or name)
+        text = self.text if told or not self.case else f"{self.case}: {self.text}"
         if not self.fix:
             return text
         stop = "" if text[-1] in ".?!" else "."
