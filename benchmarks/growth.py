@@ -18,6 +18,7 @@ import matplotlib
 from benchmarks.predict import Run, numbers, ours
 from benchmarks.predictmodels import make_image, random_bundle
 from labelferry.organs import Organ, OrganSet
+from labelferry.segment.config import NetworkConfig
 
 matplotlib.use("agg")
 SIZES = ["64,64,64", "128,128,64", "128,128,128", "256,256,64", "256,256,128"]
@@ -35,15 +36,15 @@ def main() -> None:
     parser.add_argument("--downsamplings", type=int, default=2)
     parser.add_argument("--threads", type=int, default=0)
     given = parser.parse_args()
+    network = NetworkConfig(
+        patch=given.patch, channels=given.channels, downsamplings=given.downsamplings
+    )
     curves: dict[int, list[tuple[int, Run]]] = {}
     with tempfile.TemporaryDirectory() as name:
         work = Path(name)
         for count in given.organs or [4, 13, 52]:
             organs = OrganSet(tuple(Organ(n, f"organ {n}") for n in range(1, count + 1)))
-            model = random_bundle(
-                work / f"model{count}", given.spacing, given.patch, given.channels,
-                given.downsamplings, organs,
-            )  # fmt: skip
+            model = random_bundle(work / f"model{count}", given.spacing, network, organs)
             curves[count] = []
             print(f"{count} organs")
             for size in given.size or SIZES:

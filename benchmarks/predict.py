@@ -43,6 +43,7 @@ import torch
 import labelferry
 from benchmarks.predictmodels import make_image, nnunet_folder, random_bundle, window_work
 from labelferry.predict.memory import MB, Meter, Sample, collect
+from labelferry.segment.config import NetworkConfig
 from labelferry.translate.precision import bf16_pays
 
 CLOCK = Path(__file__).parent / "clock"
@@ -237,20 +238,18 @@ def main() -> None:
 
 
 def compare(given: argparse.Namespace, work: Path) -> int:
+    paper = NetworkConfig(
+        patch=given.patch, channels=given.channels, downsamplings=given.downsamplings
+    )
+    small = NetworkConfig(
+        patch=given.student_patch,
+        channels=given.student_channels or given.channels,
+        downsamplings=given.student_downsamplings or given.downsamplings,
+    )
     folder = nnunet_folder(
-        given.model
-        or random_bundle(
-            work / "model", given.spacing, given.patch, given.channels, given.downsamplings
-        ),
-        work / "nnunet",
+        given.model or random_bundle(work / "model", given.spacing, paper), work / "nnunet"
     )
-    student = given.student or random_bundle(
-        work / "student",
-        given.student_spacing,
-        given.student_patch,
-        given.student_channels or given.channels,
-        given.student_downsamplings or given.downsamplings,
-    )
+    student = given.student or random_bundle(work / "student", given.student_spacing, small)
     images = list(given.image)
     sizes = given.size or ([] if images else ["96,80,24@2.4,2.4,6", "128,104,32@2.4,2.4,6"])
     images = [make_image(size, work / f"made{n}.nii.gz") for n, size in enumerate(sizes)] + images

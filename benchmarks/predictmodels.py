@@ -30,14 +30,10 @@ from labelferry.volume import Grid, Volume
 def random_bundle(
     folder: Path,
     spacing: Sequence[float],
-    patch: Sequence[float],
-    channels: int,
-    halvings: int,
+    network: NetworkConfig,
     organs: OrganSet = FLARE,
 ) -> Path:
-    """A bundle whose network is initialised and not trained; ``spacing`` and ``patch`` z, y, x."""
-    sizes = tuple(int(n) for n in patch)
-    network = NetworkConfig(patch=sizes, channels=channels, downsamplings=halvings)
+    """A bundle whose network is initialised and not trained; ``spacing`` z, y, x."""
     anatomy = AnatomyConfig(spacing=(spacing[2], spacing[1], spacing[0]))
     bundle = Bundle(
         name="random",
@@ -50,7 +46,7 @@ def random_bundle(
         dataset=make_dataset(organs, ["image"]),
         provenance={},
     )
-    built = build_network(network, 1, bundle.classes, spacing=spacing)
+    built = build_network(network, network.channels_in(1), bundle.classes, spacing=spacing)
     write_bundle(folder, bundle, built.state_dict())
     return folder
 
@@ -112,8 +108,10 @@ def window_work(model: Path) -> WindowWork:
         voxels = math.prod((given[0] if upward else out).shape[2:])
         counted += 2 * voxels * weight.numel()
 
-    for layer in network.modules():
-        if isinstance(layer, nn.Conv2d | nn.Conv3d | nn.ConvTranspose2d | nn.ConvTranspose3d):
-            layer.register_forward_hook(count)
-    network.to("meta")(torch.empty(1, 1, *patch, device="meta"))
+    kinds = (nn.Conv2d, nn.Conv3d, nn.ConvTranspose2d, nn.ConvTranspose3d)
+    layers = [layer for layer in network.modules() if isinstance(layer, kinds)]
+    for layer in layers:
+        layer.register_forward_hook(count)
+    # a 2-D network may look at neighbouring slices too
+    network.to("meta")(torch.empty(1, layers[0].in_channels, *patch, device="meta"))
     return WindowWork(counted, math.prod(patch), classes)
