@@ -188,6 +188,17 @@ def test_a_student_has_voxels_of_its_own(distilled, cohort):
     assert found.grid.matches(read_image(image).volume.grid)
 
 
+def test_a_student_inherits_from_a_network_of_other_voxels(distilled, learn):
+    there = learn("distil.spacing=[16.0, 16.0, 20.0]", "distil.inherit=true")
+    shutil.copytree(distilled[0].folder / "model", there.run / "refine" / "model")
+    distil.run(there)
+    bundle, _ = read_bundle(there.folder / "model")
+    assert bundle.anatomy.spacing == (16.0, 16.0, 20.0)
+    assert bundle.provenance["warm_start"] is True
+    begun, _ = read_bundle(distilled[0].folder / "model")
+    assert begun.provenance["warm_start"] is False
+
+
 def test_stopped_and_resumed_a_student_is_the_same(distilled, learn):
     class StopError(Exception):
         pass
