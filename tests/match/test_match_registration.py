@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -8,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from match_scene import SHAPE, SPACING, case, dice, grid, pose
 
+from labelferry.match import registration
 from labelferry.match.affine import Affine, is_sane, moved, stretch
 from labelferry.match.bodies import align_bodies, overlap
 from labelferry.match.config import MatchConfig
@@ -82,6 +84,51 @@ def test_an_answer_no_better_than_turned_ones_is_refused():
     found = register(fixed.image, moving.image.with_array(noise), fixed.body, moving.body, MI)
     assert not found.ok and found.end == found.start
     assert register(fixed.image, moving.image, fixed.body, moving.body, MI).ok
+
+
+@pytest.fixture
+def stuck(monkeypatch):
+    """Register with the first of both ways ending 30 mm from its start, turned by 25 degrees."""
+    find, ways = registration._Way.find, []
+
+    def lost(way):
+        ways.append(way)
+        found = find(way)
+        if len(ways) > 1:
+            return found
+        wrong = found.start @ turn((0, 25, 0), way.pair.world_centre)
+        wrong[0, 3] += 30
+        return replace(found, best=wrong, after=way.pair.metric(wrong, MI))
+
+    monkeypatch.setattr(registration._Way, "find", lost)
+    return ways
+
+
+SEEN_TWICE = case("m", "T1", seed=1), case("f", "T2", POSES[1], seed=2)
+
+
+def test_stuck_one_way_it_is_found_with_the_images_exchanged(stuck):
+    moving, fixed = SEEN_TWICE
+    found = _register(fixed, moving, MI)
+    assert [way.fixed_body for way in stuck] == [fixed.body, moving.body]
+    assert found.ok and _error_mm(found.matrix, POSES[1], fixed) < 3
+
+
+def test_ways_that_lead_apart_have_to_stand_out_more(stuck, monkeypatch):
+    moving, fixed = SEEN_TWICE
+    monkeypatch.setattr(registration, "stands_out", lambda *given: 1.5)
+    found = _register(fixed, moving, MI)
+    assert not found.ok and found.end == found.start and "turned" in found.reason
+    assert len(stuck) == 2
+    assert _register(fixed, moving, MI).ok, "now both ways lead to one place"
+
+
+def test_a_clear_answer_is_not_looked_for_again(monkeypatch):
+    moving, fixed = SEEN_TWICE
+    find, ways = registration._Way.find, []
+    monkeypatch.setattr(registration._Way, "find", lambda way: ways.append(way) or find(way))
+    monkeypatch.setattr(registration, "_CLEAR", 1.0)
+    assert _register(fixed, moving, MI).ok and len(ways) == 1
 
 
 def test_a_rigid_step_turns_and_shifts_alone():

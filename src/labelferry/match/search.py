@@ -30,8 +30,6 @@ class Search:
     """Two images that are coarse enough to be compared in many poses."""
 
     pair: Pair
-    judged: Pair
-    """The same on finer voxels, for the doubts."""
     config: MatchConfig
 
     @classmethod
@@ -39,14 +37,15 @@ class Search:
         """Raises ``RuntimeError`` for images too thin to be smoothed."""
         # there are few coarse voxels: every one counts
         every = config.model_copy(update={"sampling": 1.0})
-        return cls(pair.coarse(_COARSE_MM), pair.coarse(_JUDGED_MM), every)
+        return cls(pair.coarse(_COARSE_MM), every)
 
     def answers(self, starts: Sequence[Matrix]) -> list[Matrix]:
         """Affines worth a look at full resolution: where ``starts`` and the best of their turns
         lead. Raises ``RuntimeError`` where the optimiser gives up."""
         found = []
         for start in starts:
-            turns = sorted(self._turns(start), key=lambda at: self.pair.metric(at, self.config))
+            turns = _turns(start, self.pair, self.config)
+            turns.sort(key=lambda at: self.pair.metric(at, self.config))
             found += [self._followed(at) for at in (start, *turns[:_FOLLOWED])]
         return found
 
@@ -55,23 +54,31 @@ class Search:
             start = self.pair.turned(start, self.config)
         return self.pair.optimised(start, self.config)
 
-    def doubts(self, matrix: Matrix) -> bool:
-        """Whether ``matrix`` lays the images on each other hardly better than its turns do: then
-        it is no more than a place where the optimiser got stuck."""
-        some = self.config.model_copy(update={"sampling": _JUDGED_SHARE})
-        turned = np.array([self.judged.metric(other, some) for other in self._turns(matrix)])
-        turned = turned[np.isfinite(turned)]
-        gap = turned.mean() - self.judged.metric(matrix, some) if len(turned) else 0.0
-        return not gap > _STANDS_OUT[self.config.metric] * turned.std()
 
-    def _turns(self, matrix: Matrix) -> list[Matrix]:
-        """``matrix`` after each turn by -``search_deg``, 0 or ``search_deg`` about the axes."""
-        angles = (0.0, -self.config.search_deg, self.config.search_deg)
-        return [
-            matrix @ turn(degrees, self.pair.world_centre)
-            for degrees in product(angles, repeat=3)
-            if any(degrees)
-        ]
+def stands_out(matrix: Matrix, pair: Pair, config: MatchConfig) -> float:
+    """By how much ``matrix`` lays the images on each other better than its turns do.
+
+    In multiples of what it takes to be more than a place where the optimiser got stuck. Raises
+    ``RuntimeError`` for images too thin to be smoothed.
+    """
+    some = config.model_copy(update={"sampling": _JUDGED_SHARE})
+    judged = pair.coarse(_JUDGED_MM)
+    turned = np.array([judged.metric(other, some) for other in _turns(matrix, pair, config)])
+    turned = turned[np.isfinite(turned)]
+    if not len(turned) or not turned.std():
+        return 0.0
+    gap = turned.mean() - judged.metric(matrix, some)
+    return float(gap / turned.std()) / _STANDS_OUT[config.metric]
+
+
+def _turns(matrix: Matrix, pair: Pair, config: MatchConfig) -> list[Matrix]:
+    """``matrix`` after each turn by -``search_deg``, 0 or ``search_deg`` about the axes."""
+    angles = (0.0, -config.search_deg, config.search_deg)
+    return [
+        matrix @ turn(degrees, pair.world_centre)
+        for degrees in product(angles, repeat=3)
+        if any(degrees)
+    ]
 
 
 def turn(degrees: Sequence[float], centre: NDArray[np.float64]) -> Matrix:

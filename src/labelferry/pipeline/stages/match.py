@@ -245,5 +245,5 @@ STAGE = Stage(
     lambda config: {"match": config.match, "predict": config.predict},
     ("prepare", "teach"),
     run,
-    revision=4,
+    revision=5,
 )
