@@ -36,6 +36,25 @@ def test_by_hand() -> None:
     assert means[2] == pytest.approx(entropy(*voxels[3]), abs=1e-6)
 
 
+def test_a_plane_full_of_organs_is_looked_at_in_part_and_no_organ_is_missed() -> None:
+    meter, looked = EntropyMeter(4), []
+    softmax = torch.log_softmax
+    # 1 to 0 in the liver from left to right, one voxel of another organ that a stride of 4 misses
+    scores = torch.full((4, 1, 64, 256), -100.0)
+    scores[1] = 0
+    scores[2] = -torch.linspace(0, 20, 256)
+    scores[3, 0, 3, 50] = 30
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(torch, "log_softmax", lambda x, axis: looked.append(x) or softmax(x, axis))
+        list(meter.watch([scores]))
+    assert looked[0].shape[1] <= 64 * 256 / 4 + 2
+    assert set(meter.means()) == {1, 3}
+    shares = [1 / (1 + math.exp(-x)) for x in np.linspace(0, 20, 256)]
+    whole = float(np.mean([entropy(q, 1 - q, 1e-44, 1e-44) for q in shares if q < 1]))
+    assert meter.means()[1] == pytest.approx(whole, rel=0.05)
+    assert meter.means()[3] == pytest.approx(0, abs=1e-6)
+
+
 def test_certain_is_0_and_a_draw_is_1() -> None:
     meter = EntropyMeter(3)
     draw = torch.zeros(3, 1, 1, 1)

@@ -12,6 +12,9 @@ from torch import Tensor
 from labelferry.predict.export import argmax_labels
 from labelferry.volume import Segmentation
 
+_LEAST = 4096
+"""Voxels of a plane that may always be looked at."""
+
 Watch = Callable[[Iterable[Tensor]], Iterable[Tensor]]
 """Hands on slabs of scores as they are, and may look at them."""
 
@@ -35,8 +38,9 @@ class EntropyMeter:
     """Mean normalised entropy inside each organ, from slabs of scores that go past.
 
     Taken on the network's own grid, where an organ is what has the largest score: 0 where one class
-    has all the probability, 1 where all classes have the same. Background is not looked at, so that
-    it costs little more than the arg-max.
+    has all the probability, 1 where all classes have the same. Background is not looked at, and of
+    a plane that is more than a quarter organs every second voxel of them, or third and so on: it
+    costs little more than the arg-max, however many organs a network sees.
     """
 
     def __init__(self, classes: int) -> None:
@@ -62,12 +66,22 @@ class EntropyMeter:
 
     def _add(self, scores: Tensor) -> None:
         """One plane (classes, y, x)."""
-        labels = argmax_labels(scores)
-        inside = labels > 0
-        logs = torch.log_softmax(scores[:, inside].float(), 0)
-        entropy = -(logs.exp() * logs).sum(0) / math.log(len(scores))
-        organs = labels[inside].long()
+        labels = argmax_labels(scores).flatten()
         classes = len(self._total)
+        places = labels.nonzero()[:, 0]
         # on the CPU and in double precision: the same sums, however many threads a GPU has
-        self._total += torch.bincount(organs.cpu(), entropy.double().cpu(), classes)
-        self._voxels += torch.bincount(organs.cpu(), minlength=classes)
+        organs = labels[places].cpu()
+        held = torch.bincount(organs, minlength=classes)
+        step = math.ceil(len(places) / max(_LEAST, len(labels) // 4))
+        if step > 1:
+            seen = torch.bincount(organs[::step], minlength=classes)
+            missed = ((held > 0) & (seen == 0)).nonzero()[:, 0]
+            few = [(labels == organ).nonzero()[:, 0] for organ in missed]
+            places = torch.cat([places[::step], *few])
+            organs = labels[places].cpu()
+        logs = torch.log_softmax(scores.flatten(1)[:, places].float(), 0)
+        entropy = -(logs.exp() * logs).sum(0) / math.log(len(scores))
+        total = torch.bincount(organs, entropy.double().cpu(), classes)
+        seen = torch.bincount(organs, minlength=classes)
+        self._total += total * (held / seen.clamp(min=1))
+        self._voxels += held

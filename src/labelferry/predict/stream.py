@@ -13,7 +13,7 @@ from torch.nn import functional
 
 from labelferry.segment.resampling import nearest_index
 
-CHUNK_VOXELS = 2**20
+CHUNK_VOXELS = 2**19
 """New voxels that are worked on at once: bounds the memory, whatever the number of classes."""
 
 
@@ -105,12 +105,12 @@ class _Planes:
         return self.first + (0 if self.kept is None else self.kept.shape[1]) + self.slab.shape[1]
 
     def of(self, c: int, start: int, stop: int) -> Tensor:
-        """Planes of class ``c``, float32."""
+        """Planes of class ``c``."""
         offset = self.stop - self.slab.shape[1]
         if self.kept is None or start >= offset:
-            return self.slab[c, start - offset : stop - offset].float()
+            return self.slab[c, start - offset : stop - offset]
         old = self.kept[c, start - self.first :]
-        return torch.cat([old, self.slab[c, : max(0, stop - offset)]])[: stop - start].float()
+        return torch.cat([old, self.slab[c, : max(0, stop - offset)]])[: stop - start]
 
     def all_from(self, start: int) -> Tensor | None:
         """A copy of the planes from ``start`` on, of all classes; None where there are none."""
@@ -129,9 +129,14 @@ def _label_planes(planes: _Planes, part: slice, lattice: Lattice, rounded: bool)
     start, stop = int(lower[0]), int(upper[-1]) + 1
     device = planes.slab.device
     half = rounded and planes.slab.dtype == torch.float16
+    # each old plane is labelled once, however many new ones it makes, and not if it makes none
+    used, made = (index.to(device) for index in torch.unique(lower - start, return_inverse=True))
 
     def score(c: int) -> Tensor:
-        scores = lattice.planes(planes.of(c, start, stop))
+        scores = planes.of(c, start, stop)
+        if z.is_nearest and len(used) < len(scores):
+            scores = scores.index_select(0, used)
+        scores = lattice.planes(scores.float())
         if not z.is_nearest:
             share = z.share[part, None, None].to(device)
             above = scores.index_select(0, (upper - start).to(device))
@@ -139,8 +144,7 @@ def _label_planes(planes: _Planes, part: slice, lattice: Lattice, rounded: bool)
         return scores.half().float() if half else scores
 
     labels = running_argmax(score, len(planes.slab))
-    # each old plane was labelled once, however many new ones it makes
-    return labels.index_select(0, (lower - start).to(device)) if z.is_nearest else labels
+    return labels.index_select(0, made) if z.is_nearest else labels
 
 
 def _chunks(start: int, stop: int, plane: int) -> Iterator[slice]:
