@@ -46,7 +46,8 @@ class MatchConfig(BaseModel):
     search_deg: float = Field(15.0, ge=0, le=45)
     """Before the optimiser: each start turned by this angle, in degrees, both ways about each
     axis, and the best of the 27 followed on coarse images. Afterwards a result that agrees hardly
-    better than its own turns is refused (ours). 0: neither, as for mean squares, which it does not
+    better than its own turns is looked for with the images exchanged, too, and if need be refused
+    (ours). 0: neither, as for mean squares, which it does not
     help."""
     rigid_first: bool = False
     """Turn and shift each start before the affine may stretch it, on the coarsest images (ours)."""
