@@ -80,7 +80,7 @@ def test_some_refused_end_with_3_and_their_fix(source, capsys):
     assert run(source) == 3
     shown = capsys.readouterr().out
     assert "1 usable case" in shown
-    assert "refused: ct2: ct2.nii.gz: empty file (0 bytes). Copy or download it again" in shown
+    assert "refused: ct2.nii.gz: empty file (0 bytes). Copy or download it again" in shown
     assert shown.index("refused: ct2") > shown.index("1 usable case")
 
 

@@ -37,7 +37,11 @@ def test_check_names_every_label_that_cannot_be_used(tmp_path, call):
     code, text = call("data", "check", tmp_path)
     assert code == 3
     for name, (_, word) in table.items():
-        lines = [line for line in text.splitlines() if line.startswith(f"refused: {name}:")]
+        lines = [
+            line
+            for line in text.splitlines()
+            if line.startswith((f"refused: {name}:", f"refused: {name}.nii"))
+        ]
         assert len(lines) == 1 and f"{name}.nii.gz" in lines[0], name
         assert word in lines[0].lower(), (name, lines[0])
     assert "2 usable cases" in text

@@ -36,7 +36,7 @@ def test_no_hours_go_to_what_is_not_trained():
 
 def test_a_round_from_the_teacher_is_as_long_as_a_later_one():
     found = dict(trainings(load_config("default", "demo")))
-    assert found["round 1"] == found["round 2"] == 200
+    assert found["round 1"] == found["round 2"] == 160
 
 
 def test_each_training_has_the_share_of_its_steps_of_what_is_left():

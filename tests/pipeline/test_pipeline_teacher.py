@@ -66,4 +66,4 @@ def test_a_teacher_that_knows_too_little_is_refused(cohort, tiny, tmp_path):
 def test_nothing_is_translated_or_trained_for_it(tmp_path):
     config = load_config("default", "demo", taught_by(tmp_path / 'a folder, "quoted"'))
     assert config.teacher.endswith('"quoted"') and not config.translate.enabled
-    assert dict(trainings(config, "refine")) == {"translator": 0, "round 1": 1000, "round 2": 200}
+    assert dict(trainings(config, "refine")) == {"translator": 0, "round 1": 1000, "round 2": 160}
