@@ -40,7 +40,7 @@ def test_check_names_every_label_that_cannot_be_used(tmp_path, call):
         lines = [
             line
             for line in text.splitlines()
-            if line.startswith((f"refused: {name}:", f"refused: {name}.nii"))
+            if line.startswith((f"refused: {name}:", f"refused: {name}.nii.gz:"))
         ]
         assert len(lines) == 1 and f"{name}.nii.gz" in lines[0], name
         assert word in lines[0].lower(), (name, lines[0])

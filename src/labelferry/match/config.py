@@ -47,8 +47,7 @@ class MatchConfig(BaseModel):
     """Before the optimiser: each start turned by this angle, in degrees, both ways about each
     axis, and the best of the 27 followed on coarse images. Afterwards a result that agrees hardly
     better than its own turns is looked for with the images exchanged, too, and if need be refused
-    (ours). 0: neither, as for mean squares, which it does not
-    help."""
+    (ours). 0: neither, as for mean squares, which it does not help."""
     rigid_first: bool = False
     """Turn and shift each start before the affine may stretch it, on the coarsest images (ours)."""
     shrink: tuple[int, ...] = (4, 2, 1)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Literal
 
 import numpy as np
@@ -44,11 +45,12 @@ def register(
     the reason: nothing is raised. Deterministic when ``config.threads`` is 1.
     """
     with threads(config.threads):
-        there = _Way(Pair.of(fixed, moving, fixed_body), fixed_body, moving_body, config)
+        there = _Way.of(fixed, moving, fixed_body, moving_body, config)
         found = there.find()
         if config.search_deg and config.iterations:
-            back = _Way(Pair.of(moving, fixed, moving_body), moving_body, fixed_body, config)
-            found = _judged(found, there, back)
+            # few need it
+            exchanged = partial(_Way.of, moving, fixed, moving_body, fixed_body, config)
+            found = _judged(found, there, exchanged)
     if found.moved:
         return Affine(found.best, found.before, found.after, True, "optimised")
     log.info("registration keeps its start: %s", found.reasons[-1])
@@ -66,6 +68,8 @@ class _Found:
     start: Matrix
     before: float
     """The metric of ``start``."""
+    needed: float
+    """Overlap of the bodies that any other affine has to keep."""
     best: Matrix
     after: float
     """The metric of ``best``."""
@@ -89,6 +93,17 @@ class _Way:
     moving_body: Volume
     config: MatchConfig
 
+    @classmethod
+    def of(
+        cls,
+        fixed: Volume,
+        moving: Volume,
+        fixed_body: Volume,
+        moving_body: Volume,
+        config: MatchConfig,
+    ) -> _Way:
+        return cls(Pair.of(fixed, moving, fixed_body), fixed_body, moving_body, config)
+
     def find(self) -> _Found:
         """What the steps lead to."""
         starts = [align_bodies(self.fixed_body, self.moving_body)]
@@ -96,7 +111,8 @@ class _Way:
             starts.append(np.eye(4))
         values = [self.pair.metric(matrix, self.config) for matrix in starts]
         first = int(np.argmin(values))
-        found = _Found(starts[first], values[first], starts[first], values[first])
+        start, before = starts[first], values[first]
+        found = _Found(start, before, _LEAST_OVERLAP * self._overlap(start), start, before)
         if self.config.iterations == 0:
             return found.without("no optimisation asked for")
         return self.follow(found, _steps(self.config), starts)
@@ -119,7 +135,7 @@ class _Way:
         """With ``matrix`` in place of the best one, where it may be believed and is better."""
         if not is_sane(matrix):
             return found.without("the optimised affine mirrors or stretches too much")
-        if self._overlap(matrix) < _LEAST_OVERLAP * self._overlap(found.start):
+        if self._overlap(matrix) < found.needed:
             return found.without("the optimised affine moves the bodies apart")
         value = self.pair.metric(matrix, self.config)
         if value == WORST or value > found.after:
@@ -140,14 +156,14 @@ class _Way:
         return overlap(matrix, self.fixed_body, self.moving_body)
 
 
-def _judged(found: _Found, there: _Way, back: _Way) -> _Found:
+def _judged(found: _Found, there: _Way, exchanged: Callable[[], _Way]) -> _Found:
     """Found again from the other side where it stands out little, and given up where it does not
     stand out then; the more is asked where the two sides have led to different places."""
     least = 1.0
     try:
         clear = stands_out(found.best, there.pair, there.config)
         if clear < _CLEAR:
-            other = back.find()
+            other = exchanged().find()
             inverse = np.asarray(np.linalg.inv(other.best), float)
             if _apart_mm(found.best, inverse, there.fixed_body) > _SAME_MM:
                 least = _DISPUTED
