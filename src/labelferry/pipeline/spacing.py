@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 import statistics
+from bisect import bisect_left
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -75,7 +76,7 @@ class Choice:
     candidates: tuple[Candidate, ...]
     """By rising work."""
     lost: Mapping[Spacing, Lost]
-    """Of the spacings up to the chosen one; those that cost more were not looked at."""
+    """Of the spacings that were looked at."""
     allowed: float
     """Points of DSC."""
 
@@ -109,16 +110,19 @@ class Choice:
 def choose_spacing(setting: Setting, lost: Callable[[Spacing], Lost], *, allowed: float) -> Choice:
     """The candidate of least work whose spacing loses at most ``allowed`` points of DSC.
 
-    ``lost`` is asked once a spacing, from the cheapest on, and never of the working one, which
-    loses nothing.
+    ``lost`` is asked at most once a spacing, and never of the working one, which loses nothing.
+    Larger voxels are taken to lose more, so that each answer settles half of the ladder's rest.
     """
-    found = candidates(setting)
     seen: dict[Spacing, Lost] = {setting.working: {}}
-    for one in found:
-        if one.spacing not in seen:
-            seen[one.spacing] = lost(one.spacing)
-        if points(seen[one.spacing]) <= allowed:
-            break
+
+    def too_coarse(spacing: Spacing) -> bool:
+        if spacing not in seen:
+            seen[spacing] = lost(spacing)
+        return points(seen[spacing]) > allowed
+
+    found, steps = candidates(setting), ladder(setting.working)
+    fine = steps[: bisect_left(steps, True, lo=1, key=too_coarse)]
+    one = next(one for one in found if one.spacing in fine and not too_coarse(one.spacing))
     base = candidate(setting, setting.working, setting.network.patch)
     return Choice(one, base, tuple(found), seen, allowed)
 
