@@ -71,17 +71,17 @@ class EntropyMeter:
         places = labels.nonzero()[:, 0]
         # on the CPU and in double precision: the same sums, however many threads a GPU has
         organs = labels[places].cpu()
-        held = torch.bincount(organs, minlength=classes)
+        held = seen = torch.bincount(organs, minlength=classes)
         step = math.ceil(len(places) / max(_LEAST, len(labels) // 4))
         if step > 1:
-            seen = torch.bincount(organs[::step], minlength=classes)
-            missed = ((held > 0) & (seen == 0)).nonzero()[:, 0]
+            met = torch.bincount(organs[::step], minlength=classes)
+            missed = ((held > 0) & (met == 0)).nonzero()[:, 0]
             few = [(labels == organ).nonzero()[:, 0] for organ in missed]
             places = torch.cat([places[::step], *few])
             organs = labels[places].cpu()
+            seen = torch.bincount(organs, minlength=classes)
         logs = torch.log_softmax(scores.flatten(1)[:, places].float(), 0)
         entropy = -(logs.exp() * logs).sum(0) / math.log(len(scores))
         total = torch.bincount(organs, entropy.double().cpu(), classes)
-        seen = torch.bincount(organs, minlength=classes)
         self._total += total * (held / seen.clamp(min=1))
         self._voxels += held

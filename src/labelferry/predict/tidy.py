@@ -9,10 +9,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from scipy import ndimage
-from torch.nn import functional
 
 from labelferry.organs import OrganSet
 from labelferry.predict.config import PredictConfig
+from labelferry.predict.stream import Taps
 from labelferry.volume import Volume, smoothed
 
 Mask = NDArray[np.bool_]
@@ -72,14 +72,15 @@ def _of_solid(
     found = [(o.id, box) for o, box in zip(organs, boxes, strict=True) if o.solid and box]
     if not found:
         return labels
-    seen = _sampled(smoothed(image.array, _NOISE_MM, image.grid), labels.shape)
+    smooth = smoothed(image.array, _NOISE_MM, image.grid)
     parts = zip(image.grid.spacing, image.grid.shape, labels.shape, strict=True)
     spacing = [mm * old / new for mm, old, new in parts]
     out = labels.copy()
     for organ, box in found:
         own = kept = labels[box] == organ
+        seen = _sampled(smooth, labels.shape, box)
         for rule in rules:
-            kept = kept & rule(kept, seen[box], spacing)
+            kept = kept & rule(kept, seen, spacing)
         out[box][own & ~kept] = 0
     return out
 
@@ -104,9 +105,10 @@ def _body(own: Mask, seen: NDArray[np.float32], spacing: Sequence[float], *, sha
         ~core, sampling=spacing, return_distances=False, return_indices=True
     )
     part = cores[tuple(nearest)][1:-1, 1:-1, 1:-1]
-    main = int(np.bincount(cores.ravel())[1:].argmax()) + 1
-    medians = ndimage.median(seen, np.where(own, part, 0), np.arange(1, count + 1))
-    own_signal = medians[main - 1]
+    main = int(np.bincount(cores.ravel())[1:].argmax())
+    parts, signal = part[own], seen[own]
+    medians = np.array([np.median(signal[parts == k]) for k in range(1, count + 1)])
+    own_signal = medians[main]
     alike = (medians <= own_signal * _OTHER_SIGNAL) & (medians * _OTHER_SIGNAL >= own_signal)
     return np.asarray(own & np.concatenate([[False], alike])[part], np.bool_)
 
@@ -124,9 +126,14 @@ def keep_largest(labels: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return out
 
 
-def _sampled(array: NDArray[np.float32], shape: tuple[int, ...]) -> NDArray[np.float32]:
-    """``array`` at the voxel centres of a grid of ``shape`` over its extent, linearly."""
-    if array.shape == shape:
-        return array
-    whole = torch.from_numpy(np.ascontiguousarray(array, np.float32))[None, None]
-    return functional.interpolate(whole, shape, mode="trilinear", align_corners=False)[0, 0].numpy()
+def _sampled(
+    array: NDArray[np.float32], shape: Sequence[int], box: Sequence[slice]
+) -> NDArray[np.float32]:
+    """``array``, linearly, at the voxel centres in ``box`` of a grid of ``shape`` on its extent."""
+    out = torch.from_numpy(np.ascontiguousarray(array, np.float32))
+    for axis, (old, new, part) in enumerate(zip(array.shape, shape, box, strict=True)):
+        taps = Taps.linear(old, new)
+        share = taps.share[part].view([-1 if a == axis else 1 for a in range(3)])
+        lower, upper = (out.index_select(axis, index[part]) for index in (taps.lower, taps.upper))
+        out = torch.lerp(lower, upper, share)
+    return out.numpy()
