@@ -45,9 +45,9 @@ def test_two_processes_give_what_one_gives(taught, tiny, tmp_path, monkeypatch):
 
 
 def test_a_carried_organ_ends_where_the_signal_does(taught, tiny, tmp_path):
-    wanted = ("predict.largest_component=false", "predict.neck=0", "predict.solid_signal={}")
-    summary, _ = _match(taught, tiny, tmp_path / "as it is", *wanted[:2], wanted[2].format(0))
-    _match(taught, tiny, tmp_path / "tidied", *wanted[:2], wanted[2].format(0.8))
+    wanted = ("predict.largest_component=false", "predict.neck=0", "predict.borders_mm=0")
+    summary, _ = _match(taught, tiny, tmp_path / "as it is", *wanted, "predict.solid_signal=0")
+    _match(taught, tiny, tmp_path / "tidied", *wanted, "predict.solid_signal=0.8")
     assert summary.facts["carried"] > 0
     dropped = 0
     for case in prepared_cases(taught / "prepare", "target"):

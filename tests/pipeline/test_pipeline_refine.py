@@ -95,6 +95,7 @@ STOP = (
     "predict.largest_component=false",
     "predict.solid_signal=0",
     "predict.neck=0",
+    "predict.borders_mm=0",
 )
 COLLAPSE = {1: 2, 2: 0, 3: 6, 4: 6}
 

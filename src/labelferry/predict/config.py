@@ -60,6 +60,9 @@ class PredictConfig(BaseModel):
     """Drop from each solid organ what hangs on it by a neck thinner than this share of the organ at
     its thickest, and has a median signal of more than 1.25 times or less than 0.8 of its; 0:
     nothing (ours)."""
+    borders_mm: float = Field(0.0, ge=0)
+    """Move the borders of each organ to edges of the image, by so many mm at most; 0: they stay
+    where the network draws them (ours; a random walker, Grady 2006)."""
     max_ram_gb: float | None = Field(None, gt=0, exclude_if=_is_none)
     """Memory that labelling an image may take, in GB of 2**30 bytes, the loaded model included: a
     case that is estimated to need more is labelled in a leaner way, or refused. Not set: no limit.

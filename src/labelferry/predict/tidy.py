@@ -1,4 +1,7 @@
-"""What holds of an organ whatever the network says: one piece, of one signal (all ours)."""
+"""What holds of an organ whatever the network says: one piece, of one signal, that ends at edges.
+
+All ours.
+"""
 
 from __future__ import annotations
 
@@ -6,13 +9,13 @@ from collections.abc import Callable, Sequence
 from functools import partial
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from scipy import ndimage
 
 from labelferry.organs import OrganSet
+from labelferry.predict.borders import redraw_borders
 from labelferry.predict.config import PredictConfig
-from labelferry.predict.stream import Taps
+from labelferry.predict.sampling import sampled
 from labelferry.volume import Volume, smoothed
 
 Mask = NDArray[np.bool_]
@@ -39,7 +42,9 @@ def tidy(
         rules.append(partial(_body, share=config.neck))
     if rules:
         labels = _of_solid(labels, image, organs, rules)
-    return keep_largest(labels) if config.largest_component else labels
+    if config.largest_component:
+        labels = keep_largest(labels)
+    return redraw_borders(labels, image, config.borders_mm) if config.borders_mm else labels
 
 
 def drop_dark(
@@ -78,7 +83,7 @@ def _of_solid(
     out = labels.copy()
     for organ, box in found:
         own = kept = labels[box] == organ
-        seen = _sampled(smooth, labels.shape, box)
+        seen = sampled(smooth, labels.shape, box)
         for rule in rules:
             kept = kept & rule(kept, seen, spacing)
         out[box][own & ~kept] = 0
@@ -124,16 +129,3 @@ def keep_largest(labels: NDArray[np.uint8]) -> NDArray[np.uint8]:
         sizes[0] = 0
         out[box][parts == sizes.argmax()] = organ
     return out
-
-
-def _sampled(
-    array: NDArray[np.float32], shape: Sequence[int], box: Sequence[slice]
-) -> NDArray[np.float32]:
-    """``array``, linearly, at the voxel centres in ``box`` of a grid of ``shape`` on its extent."""
-    out = torch.from_numpy(np.ascontiguousarray(array, np.float32))
-    for axis, (old, new, part) in enumerate(zip(array.shape, shape, box, strict=True)):
-        taps = Taps.linear(old, new)
-        share = taps.share[part].view([-1 if a == axis else 1 for a in range(3)])
-        lower, upper = (out.index_select(axis, index[part]) for index in (taps.lower, taps.upper))
-        out = torch.lerp(lower, upper, share)
-    return out.numpy()

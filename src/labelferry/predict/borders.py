@@ -1,0 +1,134 @@
+"""An organ ends where its image has an edge: borders redrawn by a random walker (ours).
+
+A network knows where an organ is better than where it ends: its borders lie a voxel or two off, the
+more so the coarser its voxels are and the fewer its steps. What lies deep in a label and what lies
+well outside it is believed; each voxel between goes to whichever of both a walker reaches first
+that shuns steps across edges (Grady 2006, in scikit-image).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from labelferry.predict.export import nearest_labels
+from labelferry.predict.sampling import sampled
+from labelferry.volume import Volume, smoothed
+
+Box = tuple[slice, ...]
+Mask = NDArray[np.bool_]
+
+_NOISE_MM = 1.0
+_FAR = 5.0
+"""So many times as bright as an organ, or as dark: more is no further."""
+_BETA = 1000.0
+"""How much an edge is shunned. Neither this nor the others is sharp (docs/reference/predict.md)."""
+_LIKELY = 0.35
+"""What is likelier than this to belong to an organ does. A walker leaves an organ too soon: inside
+there is texture, outside often nothing but dark."""
+_TOLERANCE = 1e-3
+
+
+def redraw_borders(labels: NDArray[np.uint8], image: Volume, reach_mm: float) -> NDArray[np.uint8]:
+    """``labels`` (x, y, z) with borders moved to edges of the image, by ``reach_mm`` at most.
+
+    ``image``: the prepared image in [0, 1], over the same extent with voxels of any size; the
+    borders are found on its grid. The core of an organ, what is deeper in it than ``reach_mm`` or
+    than half of its greatest depth, remains its own. An organ that fills the picture, or one of the
+    same signal as all round it, stays as it is.
+    """
+    shape, spacing = image.array.shape, image.grid.spacing
+    seen = labels
+    if labels.shape != shape:
+        seen = nearest_labels(torch.from_numpy(labels), shape).numpy()
+    boxes = {
+        organ: _wider(box, reach_mm, spacing, shape)
+        for organ, box in enumerate(ndimage.find_objects(seen), start=1)
+        if box is not None
+    }
+    cores = np.zeros_like(seen)
+    for organ, box in boxes.items():
+        cores[box][_core(seen[box] == organ, reach_mm, spacing)] = organ
+    signal = smoothed(image.array, _NOISE_MM, image.grid)
+    out = np.zeros_like(labels)
+    best = np.full(labels.shape, int(255 * _LIKELY), np.uint8)
+    left = set(range(1, 1 + int(labels.max())))
+    for organ, box in boxes.items():
+        outside = _depth(seen[box] != organ, spacing) > reach_mm
+        outside |= (cores[box] != organ) & (cores[box] > 0)
+        share = _walk(cores[box] == organ, outside, signal[box], spacing)
+        if share is None:
+            continue
+        place, part = _in_labels(share, box, shape, labels.shape)
+        won = part > best[place]
+        out[place][won] = organ
+        best[place][won] = part[won]
+        left.remove(organ)
+    for organ in sorted(left):
+        out[(labels == organ) & (out == 0)] = organ
+    return out
+
+
+def _core(own: Mask, reach: float, spacing: Sequence[float]) -> Mask:
+    if own.all():
+        return own
+    depth = _depth(own, spacing)
+    return np.asarray(depth > min(reach, depth.max() / 2), np.bool_)
+
+
+def _walk(
+    core: Mask, outside: Mask, signal: NDArray[np.float32], spacing: Sequence[float]
+) -> NDArray[np.float32] | None:
+    """How likely a walker from each voxel first meets the core; None where nothing decides that."""
+    from skimage.segmentation import random_walker
+
+    usual = max(float(np.median(signal[core])), 1e-3)
+    data = np.log(np.clip(signal / np.float32(usual), 1 / _FAR, _FAR))
+    if not outside.any() or (core | outside).all() or data.min() == data.max():
+        return None
+    seeds = np.where(core, 1, np.where(outside, 2, 0))
+    seeds[~ndimage.binary_dilation(seeds == 0)] = -1  # no walker gets there
+    met = random_walker(
+        data,
+        seeds,
+        beta=_BETA,
+        mode="cg_j",
+        tol=_TOLERANCE,
+        spacing=np.array(spacing) / min(spacing),
+        return_full_prob=True,
+        prob_tol=np.inf,  # what rounding makes of it is cut off below
+    )
+    share = np.clip(met[0], 0, 1).astype(np.float32)
+    share[core] = 1
+    return share
+
+
+def _depth(mask: Mask, spacing: Sequence[float]) -> NDArray[np.float64]:
+    """How far it is to what is not in the mask, in mm; the picture's own edge is no border."""
+    return np.asarray(ndimage.distance_transform_edt(mask, sampling=spacing))
+
+
+def _wider(box: Box, mm: float, spacing: Sequence[float], shape: Sequence[int]) -> Box:
+    """``box`` with room for what lies further than ``mm`` outside."""
+    parts = zip(box, spacing, shape, strict=True)
+    return tuple(
+        slice(max(0, part.start - more), min(size, part.stop + more))
+        for part, size, more in ((p, n, int(mm / step) + 2) for p, step, n in parts)
+    )
+
+
+def _in_labels(
+    share: NDArray[np.float32], box: Box, shape: Sequence[int], new: Sequence[int]
+) -> tuple[Box, NDArray[np.uint8]]:
+    """``share``, of 255, on the grid of the labels, and its place there."""
+    if tuple(shape) != tuple(new):
+        whole = np.zeros(shape, np.float32)
+        whole[box] = share
+        parts = zip(box, shape, new, strict=True)
+        box = tuple(slice(p.start * b // a, -(-p.stop * b // a)) for p, a, b in parts)
+        share = sampled(whole, new, box)
+    return box, np.rint(255 * share).astype(np.uint8)
