@@ -85,6 +85,7 @@ def test_what_the_estimate_grows_with() -> None:
         {"folds": 5}, {"channels": 60},
     ):  # fmt: skip
         assert case_bytes(GRID, replace(FOOTPRINT, **change), config) > base, change
+    assert case_bytes(GRID, FOOTPRINT, PredictConfig(borders_mm=6.0)) > base
     # an image's own axes do not matter
     turned = Grid(
         (80, 256, 200), np.array([[0, 1.5, 0, 0], [0, 0, 1.5, 0], [3, 0, 0, 0], [0, 0, 0, 1]])
@@ -155,11 +156,13 @@ print(1024 * (kib("VmHWM") - loaded), case_bytes(grid, model.budget.model, model
 
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads Linux's own account")
+@pytest.mark.parametrize("borders", [0.0, 6.0])
 def test_the_estimate_holds(
-    make_bundle: Callable[..., Bundle], scan: Volume, tmp_path: Path
+    make_bundle: Callable[..., Bundle], scan: Volume, tmp_path: Path, borders: float
 ) -> None:
     """Measured in a process of its own: never more than estimated, and not far less."""
     bundle = make_bundle(patch=(24, 48, 48), channels=16, downsamplings=2)
+    bundle = replace(bundle, inference={"borders_mm": borders})
     network = build_network(bundle.network, 1, 3, spacing=bundle.anatomy.spacing[::-1])
     write_bundle(tmp_path / "model", bundle, network.state_dict())
     # fine voxels: the image outweighs the network

@@ -35,6 +35,8 @@ _WORK = 16
 """A voxel of the network's grid, for each channel of its input."""
 _LABELS = 12
 """A voxel of the file once there are labels: on its grid, measured, packed."""
+_WALK = 256
+"""A voxel of the network's grid while borders are drawn anew, where an organ takes up all of it."""
 _MAPS = 8
 """Feature maps of the finest level that a network holds at once, in single precision."""
 _EXPORT = 24
@@ -130,7 +132,8 @@ def case_bytes(grid: Grid, model: Footprint, config: PredictConfig) -> int:
     export = _EXPORT * max(CHUNK_VOXELS, plane) + 12 * model.classes * plane
     scan = (_HELD + 2) * voxels + _WORK * model.channels * math.prod(work) + network + export
     image = max(_READ, _HELD + _PREPARE, _HELD + _LABELS) * voxels
-    return int(_FIXED + max(image, scan))
+    walk = (_HELD + _LABELS) * voxels + _WALK * math.prod(work) if config.borders_mm else 0
+    return int(_FIXED + max(image, scan, walk))
 
 
 def _network_bytes(work: Sequence[int], model: Footprint, config: PredictConfig) -> int:
