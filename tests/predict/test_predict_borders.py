@@ -39,7 +39,7 @@ def test_a_label_beside_its_organ_moves_onto_it():
 
 def test_where_a_walker_ends_by_hand():
     # A reach of 31 mm is six voxels: the core of 0..19 ends with 13 (35 mm deep), the outside
-    # begins with 26 (35 mm away). Of the 13 steps between, n lie before voxel 13 + n, and from there
+    # begins with 26 (35 mm away). Of the 13 steps between, n lie before voxel 13 + n, and from it
     # the walker meets the core first with a chance of 1 - n / 13: more than 0.35 up to n = 8. The
     # image is dark beyond, so that it is not the same everywhere.
     seen = np.full((40, 1, 1), 0.5)
