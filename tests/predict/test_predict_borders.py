@@ -6,7 +6,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
 
-from labelferry.predict.borders import redraw_borders
+from labelferry.anatomy.config import AnatomyConfig
+from labelferry.anatomy.prepare import prepare
+from labelferry.predict import borders
+from labelferry.predict.borders import redraw_borders, sharp_image, sharp_spacing
 from labelferry.volume import Grid, Volume
 
 relaxed = settings(deadline=None, max_examples=30)
@@ -67,6 +70,32 @@ def test_what_cannot_be_judged_stays():
     assert np.array_equal(redraw_borders(whole, image(rng.random((6, 6, 6))), 5), whole)
     none = np.zeros((6, 6, 6), np.uint8)
     assert np.array_equal(redraw_borders(none, image(rng.random((6, 6, 6))), 5), none)
+
+
+def test_an_organ_that_takes_up_too_much_stays(monkeypatch):
+    drawn, seen = line(13, 28), large(0.1 + 0.5 * line(10, 25))
+    monkeypatch.setattr(borders, "LARGEST", 20)
+    assert np.array_equal(redraw_borders(drawn, seen, 25), drawn)
+
+
+def test_borders_are_looked_for_on_small_voxels():
+    assert sharp_spacing((1.2, 1.2, 3.0), (3.0, 3.0, 5.0)) == (2.0, 2.0, 3.0)
+    assert sharp_spacing((1.2, 1.2, 9.0), (0.8, 0.8, 2.5)) == (0.8, 0.8, 2.5)
+    rng = np.random.default_rng(2)
+    body = ball((60, 50, 12), (30, 25, 6), 22) * (0.5 + 0.2 * rng.random((60, 50, 12)))
+    found = prepare(image(1000 * body, (1.2, 1.2, 4.0)), "MR", AnatomyConfig(spacing=(3, 3, 4)))
+    sharp = sharp_image(found)
+    np.testing.assert_allclose(sharp.grid.spacing, (2.0, 2.0, 4.0), rtol=0.05)
+    ends = [
+        grid.to_world(np.array([(-0.5,) * 3, np.array(grid.shape) - 0.5]))
+        for grid in (sharp.grid, found.image.grid, found.canonical.cropped(found.box))
+    ]
+    np.testing.assert_allclose(ends[0], ends[1])
+    np.testing.assert_allclose(ends[0], ends[2])
+    assert sharp.array.min() >= 0 and sharp.array.max() <= 1
+    # a run keeps no finer image, and where the working voxels are no larger none is made
+    fine = prepare(image(1000 * body, (1.2, 1.2, 4.0)), "MR", AnatomyConfig(spacing=(1.2, 1.2, 4)))
+    assert sharp_image(fine) is fine.image
 
 
 def ball(shape, centre, radius):

@@ -41,6 +41,8 @@ class Prepared:
     box: Box
     """The body's box in ``canonical``; ``image.grid`` is
     ``canonical.cropped(box).resampled(spacing)``."""
+    scaled: Volume | None = None
+    """Plain space within ``box`` on the input's own voxels; None where a run's files are read."""
 
 
 def prepare(
@@ -68,7 +70,8 @@ def prepare(
     if not body.any():
         body = np.ones(grid.shape, bool)
     edges = anatomy_space(image, grid.spacing, body, config)
-    return Prepared(Volume(image, grid), Volume(edges, grid), Volume(body, grid), whole.grid, box)
+    plain, anatomy, patient = (Volume(array, grid) for array in (image, edges, body))
+    return Prepared(plain, anatomy, patient, whole.grid, box, part.with_array(scaled))
 
 
 def prepare_labels(

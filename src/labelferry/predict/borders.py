@@ -15,13 +15,19 @@ import torch
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from labelferry.anatomy.prepare import Prepared
 from labelferry.predict.export import nearest_labels
 from labelferry.predict.sampling import sampled
-from labelferry.volume import Volume, smoothed
+from labelferry.volume import Volume, resample, smoothed
+
+LARGEST = 2**23
+"""Voxels of the box of an organ whose borders are drawn: bounds memory and time."""
 
 Box = tuple[slice, ...]
 Mask = NDArray[np.bool_]
 
+_SHARP_MM = 2.0
+"""Voxels as small as that show borders; smaller ones show noise."""
 _NOISE_MM = 1.0
 _FAR = 5.0
 """So many times as bright as an organ, or as dark: more is no further."""
@@ -33,13 +39,30 @@ there is texture, outside often nothing but dark."""
 _TOLERANCE = 1e-3
 
 
+def sharp_image(prepared: Prepared) -> Volume:
+    """The prepared image on its own voxels or such of 2 mm, where the working ones are larger."""
+    scaled, work = prepared.scaled, prepared.image.grid.spacing
+    if scaled is None:
+        return prepared.image
+    spacing = sharp_spacing(scaled.grid.spacing, work)
+    if spacing == work:
+        return prepared.image
+    image = resample(scaled, scaled.grid.resampled(spacing))
+    return image.with_array(np.clip(image.array, 0, 1))
+
+
+def sharp_spacing(own: Sequence[float], work: Sequence[float]) -> tuple[float, ...]:
+    """The voxels of :func:`sharp_image`, mm, for an image of ``own``; any order of axes."""
+    return tuple(min(max(a, _SHARP_MM), b) for a, b in zip(own, work, strict=True))
+
+
 def redraw_borders(labels: NDArray[np.uint8], image: Volume, reach_mm: float) -> NDArray[np.uint8]:
     """``labels`` (x, y, z) with borders moved to edges of the image, by ``reach_mm`` at most.
 
     ``image``: the prepared image in [0, 1], over the same extent with voxels of any size; the
     borders are found on its grid. The core of an organ, what is deeper in it than ``reach_mm`` or
-    than half of its greatest depth, remains its own. An organ that fills the picture, or one of the
-    same signal as all round it, stays as it is.
+    than half of its greatest depth, remains its own. An organ that fills the picture, has the same
+    signal as all round it or takes up more than ``LARGEST`` voxels stays as it is.
     """
     shape, spacing = image.array.shape, image.grid.spacing
     seen = labels
@@ -60,7 +83,9 @@ def redraw_borders(labels: NDArray[np.uint8], image: Volume, reach_mm: float) ->
     for organ, box in boxes.items():
         outside = _depth(seen[box] != organ, spacing) > reach_mm
         outside |= (cores[box] != organ) & (cores[box] > 0)
-        share = _walk(cores[box] == organ, outside, signal[box], spacing)
+        share = None
+        if outside.size <= LARGEST:
+            share = _walk(cores[box] == organ, outside, signal[box], spacing)
         if share is None:
             continue
         place, part = _in_labels(share, box, shape, labels.shape)
@@ -102,7 +127,7 @@ def _walk(
         return_full_prob=True,
         prob_tol=np.inf,  # what rounding makes of it is cut off below
     )
-    share = np.clip(met[0], 0, 1).astype(np.float32)
+    share = np.asarray(np.clip(met[0], 0, 1), np.float32)
     share[core] = 1
     return share
 

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 import torch
 
 from labelferry.errors import UserError
+from labelferry.predict.borders import LARGEST, sharp_spacing
 from labelferry.predict.config import PredictConfig
 from labelferry.predict.engines import copies
 from labelferry.predict.stream import CHUNK_VOXELS
@@ -27,8 +28,8 @@ GB = 2**30
 
 _READ = 21
 """Bytes a voxel of the file while it is read: in double precision where scaled, and its copies."""
-_HELD = 8
-"""While it is labelled: as it was read, and as the model takes it."""
+_HELD = 12
+"""While it is labelled: as it was read, scaled, and as the model takes it."""
 _PREPARE = 36
 """While it is cropped, scaled and resampled, beside what is held."""
 _WORK = 16
@@ -36,7 +37,9 @@ _WORK = 16
 _LABELS = 12
 """A voxel of the file once there are labels: on its grid, measured, packed."""
 _WALK = 256
-"""A voxel of the network's grid while borders are drawn anew, where an organ takes up all of it."""
+"""A voxel of the box of an organ while its borders are drawn."""
+_SHARP = 24
+"""A voxel of the image on which borders are drawn: resampled in double precision, smoothed."""
 _MAPS = 8
 """Feature maps of the finest level that a network holds at once, in single precision."""
 _EXPORT = 24
@@ -132,7 +135,11 @@ def case_bytes(grid: Grid, model: Footprint, config: PredictConfig) -> int:
     export = _EXPORT * max(CHUNK_VOXELS, plane) + 12 * model.classes * plane
     scan = (_HELD + 2) * voxels + _WORK * model.channels * math.prod(work) + network + export
     image = max(_READ, _HELD + _PREPARE, _HELD + _LABELS) * voxels
-    walk = (_HELD + _LABELS) * voxels + _WALK * math.prod(work) if config.borders_mm else 0
+    walk = 0
+    if config.borders_mm:
+        sharp = sharp_spacing(spacing, new)
+        count = math.prod(n * old / mm for n, old, mm in zip(shape, spacing, sharp, strict=True))
+        walk = int((_HELD + _LABELS) * voxels + _SHARP * count + _WALK * min(count, LARGEST))
     return int(_FIXED + max(image, scan, walk))
 
 

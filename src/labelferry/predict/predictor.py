@@ -18,6 +18,7 @@ from labelferry.anatomy.prepare import Prepared, prepare
 from labelferry.cases import Modality
 from labelferry.errors import UserError
 from labelferry.organs import OrganSet
+from labelferry.predict.borders import sharp_image
 from labelferry.predict.budget import Budget, Footprint
 from labelferry.predict.config import Amp, EngineName, Export, PredictConfig
 from labelferry.predict.engines import open_engine
@@ -211,7 +212,9 @@ class Model:
     def _tidied(self, labels: NDArray[np.uint8], prepared: Prepared, grid: Grid) -> Segmentation:
         """Labels (z, y, x) on ``grid``, as the rest of the house has them."""
         turned = np.ascontiguousarray(labels.transpose(2, 1, 0))
-        return Segmentation(tidy(turned, prepared.image, self.organs, self.config), grid)
+        sharp = sharp_image(prepared) if self.config.borders_mm else None
+        tidied = tidy(turned, prepared.image, self.organs, self.config, sharp)
+        return Segmentation(tidied, grid)
 
 
 def load_model(

@@ -29,11 +29,16 @@ _OTHER_SIGNAL = 1.25
 
 
 def tidy(
-    labels: NDArray[np.uint8], image: Volume, organs: OrganSet, config: PredictConfig
+    labels: NDArray[np.uint8],
+    image: Volume,
+    organs: OrganSet,
+    config: PredictConfig,
+    sharp: Volume | None = None,
 ) -> NDArray[np.uint8]:
-    """``labels`` (x, y, z) without what ``config`` says that no organ is.
+    """``labels`` (x, y, z) without what ``config`` says that no organ is, and with its borders.
 
-    ``image``: the prepared image in [0, 1], over the same extent with voxels of any size.
+    ``image``: the prepared image in [0, 1], over the same extent with voxels of any size;
+    ``sharp``: the same on smaller ones, where there is one.
     """
     rules: list[Rule] = []
     if config.solid_signal:
@@ -44,7 +49,9 @@ def tidy(
         labels = _of_solid(labels, image, organs, rules)
     if config.largest_component:
         labels = keep_largest(labels)
-    return redraw_borders(labels, image, config.borders_mm) if config.borders_mm else labels
+    if config.borders_mm:
+        labels = redraw_borders(labels, sharp or image, config.borders_mm)
+    return labels
 
 
 def drop_dark(
