@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from labelferry.cli import run as command
 from labelferry.errors import UserError
 from labelferry.predict import engines
 from labelferry.predict.config import PredictConfig
-from labelferry.predict.engines import TorchEngine, open_engine, precision_on
+from labelferry.predict.engines import TorchEngine, open_engine, precision_on, unet_scores
 from labelferry.predict.export import fast_labels
 from labelferry.segment.bundle import write_bundle
 from labelferry.segment.config import NetworkConfig
@@ -44,6 +45,31 @@ def noise(*shape: int) -> Tensor:
 def opened(network: nn.Module, channels: int, patch: Any, **config: Any) -> Any:
     chosen = PredictConfig(**{"amp": "fp32", **config})
     return open_engine(network, CPU, chosen, channels=channels, patch=patch)
+
+
+@pytest.mark.parametrize(
+    ("channels", "spacing", "sizes"),
+    [(1, (2.5, 0.8, 0.8), DEEP), (3, (2.0, 2.0), FLAT)],
+)
+def test_a_u_net_lets_go_of_its_skips(channels: int, spacing: Any, sizes: dict[str, Any]) -> None:
+    network, config = draw_network(channels, spacing, **sizes)
+    windows = noise(2, channels, *config.patch)
+    with torch.inference_mode():
+        expected = network(windows)
+        skips: list[Any] = []
+        kept: list[bool] = []
+        network.encoder.stages[0].register_forward_hook(  # type: ignore[union-attr]
+            lambda _, __, out: skips.append(weakref.ref(out))
+        )
+        network.decoder.seg_layers[-1].register_forward_pre_hook(  # type: ignore[union-attr]
+            lambda _, __: kept.append(skips[-1]() is not None)
+        )
+        assert torch.equal(unet_scores(network, windows), expected)
+        network(windows)
+    assert kept == [False, True], "ours, its own"
+    other = nn.Conv2d(channels, 2, 1)
+    flat = noise(1, channels, 4, 4)
+    assert torch.equal(unet_scores(other, flat), other(flat))
 
 
 @pytest.mark.parametrize(
