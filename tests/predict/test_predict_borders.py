@@ -148,6 +148,19 @@ def test_no_border_moves_further_than_it_may(seed, reach, spacing, shape):
 
 
 @relaxed
+@given(st.integers(0, 2**32 - 1), st.floats(0.02, 2.0))
+def test_every_piece_holds_some_of_the_core(seed, noise):
+    rng = np.random.default_rng(seed)
+    labels = ball((16, 16, 8), rng.uniform(5, 9, 3), 4).astype(np.uint8)
+    seen = np.exp(noise * rng.normal(size=labels.shape)) / 20
+    found = redraw_borders(labels, large(np.clip(seen, 0, 1)), 15)
+    depth = ndimage.distance_transform_edt(labels, sampling=(5, 5, 5))
+    pieces, _ = ndimage.label(found)
+    with_core = pieces[depth > min(15, depth.max() / 2)]
+    assert set(np.unique(pieces)) - {0} == set(np.unique(with_core))
+
+
+@relaxed
 @given(st.integers(0, 2**32 - 1), st.sampled_from([(0,), (1,), (2,), (0, 1), (0, 1, 2)]))
 def test_a_mirrored_image_gives_mirrored_labels(seed, axes):
     rng = np.random.default_rng(seed)

@@ -129,6 +129,10 @@ def _walk(
     )
     share = np.asarray(np.clip(met[0], 0, 1), np.float32)
     share[core] = 1
+    # each part where it is likely holds some of the core; a voxel of noise that all edges cut off
+    # has no chance that could be told
+    parts, _ = ndimage.label(share > _LIKELY)
+    share[~np.isin(parts, parts[core])] = 0
     return share
 
 
