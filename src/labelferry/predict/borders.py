@@ -23,7 +23,7 @@ from labelferry.volume import Volume, resample, smoothed
 LARGEST = 2**23
 """Voxels of the box of an organ whose borders are drawn: bounds memory and time."""
 
-Box = tuple[slice, ...]
+Part = tuple[slice, ...]
 Mask = NDArray[np.bool_]
 
 _SHARP_MM = 2.0
@@ -79,22 +79,22 @@ def redraw_borders(labels: NDArray[np.uint8], image: Volume, reach_mm: float) ->
     signal = smoothed(image.array, _NOISE_MM, image.grid)
     out = np.zeros_like(labels)
     best = np.full(labels.shape, int(255 * _LIKELY), np.uint8)
-    left = set(range(1, 1 + int(labels.max())))
+    drawn = [0]
     for organ, box in boxes.items():
+        if seen[box].size > LARGEST:
+            continue
         outside = _depth(seen[box] != organ, spacing) > reach_mm
         outside |= (cores[box] != organ) & (cores[box] > 0)
-        share = None
-        if outside.size <= LARGEST:
-            share = _walk(cores[box] == organ, outside, signal[box], spacing)
+        share = _walk(cores[box] == organ, outside, signal[box], spacing)
         if share is None:
             continue
         place, part = _in_labels(share, box, shape, labels.shape)
         won = part > best[place]
         out[place][won] = organ
         best[place][won] = part[won]
-        left.remove(organ)
-    for organ in sorted(left):
-        out[(labels == organ) & (out == 0)] = organ
+        drawn.append(organ)
+    stays = (out == 0) & ~np.isin(labels, drawn)
+    out[stays] = labels[stays]
     return out
 
 
@@ -141,18 +141,18 @@ def _depth(mask: Mask, spacing: Sequence[float]) -> NDArray[np.float64]:
     return np.asarray(ndimage.distance_transform_edt(mask, sampling=spacing))
 
 
-def _wider(box: Box, mm: float, spacing: Sequence[float], shape: Sequence[int]) -> Box:
+def _wider(box: Part, mm: float, spacing: Sequence[float], shape: Sequence[int]) -> Part:
     """``box`` with room for what lies further than ``mm`` outside."""
-    parts = zip(box, spacing, shape, strict=True)
-    return tuple(
-        slice(max(0, part.start - more), min(size, part.stop + more))
-        for part, size, more in ((p, n, int(mm / step) + 2) for p, step, n in parts)
-    )
+    parts = []
+    for part, step, size in zip(box, spacing, shape, strict=True):
+        more = int(mm / step) + 2
+        parts.append(slice(max(0, part.start - more), min(size, part.stop + more)))
+    return tuple(parts)
 
 
 def _in_labels(
-    share: NDArray[np.float32], box: Box, shape: Sequence[int], new: Sequence[int]
-) -> tuple[Box, NDArray[np.uint8]]:
+    share: NDArray[np.float32], box: Part, shape: Sequence[int], new: Sequence[int]
+) -> tuple[Part, NDArray[np.uint8]]:
     """``share``, of 255, on the grid of the labels, and its place there."""
     if tuple(shape) != tuple(new):
         whole = np.zeros(shape, np.float32)

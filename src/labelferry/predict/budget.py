@@ -28,8 +28,10 @@ GB = 2**30
 
 _READ = 21
 """Bytes a voxel of the file while it is read: in double precision where scaled, and its copies."""
-_HELD = 12
-"""While it is labelled: as it was read, scaled, and as the model takes it."""
+_HELD = 8
+"""While it is labelled: as it was read, and as the model takes it."""
+_SCALED = 4
+"""The same where borders are drawn: as it was scaled."""
 _PREPARE = 36
 """While it is cropped, scaled and resampled, beside what is held."""
 _WORK = 16
@@ -133,13 +135,14 @@ def case_bytes(grid: Grid, model: Footprint, config: PredictConfig) -> int:
     plane = max(work[1] * work[2], shape[1] * shape[2])
     network = 0 if model.device.type == "cuda" else _network_bytes(work, model, config)
     export = _EXPORT * max(CHUNK_VOXELS, plane) + 12 * model.classes * plane
-    scan = (_HELD + 2) * voxels + _WORK * model.channels * math.prod(work) + network + export
-    image = max(_READ, _HELD + _PREPARE, _HELD + _LABELS) * voxels
+    held = _HELD + (_SCALED if config.borders_mm else 0)
+    scan = (held + 2) * voxels + _WORK * model.channels * math.prod(work) + network + export
+    image = max(_READ, held + _PREPARE, held + _LABELS) * voxels
     walk = 0
     if config.borders_mm:
         sharp = sharp_spacing(spacing, new)
         count = math.prod(n * old / mm for n, old, mm in zip(shape, spacing, sharp, strict=True))
-        walk = int((_HELD + _LABELS) * voxels + _SHARP * count + _WALK * min(count, LARGEST))
+        walk = int((held + _LABELS) * voxels + _SHARP * count + _WALK * min(count, LARGEST))
     return int(_FIXED + max(image, scan, walk))
 
 

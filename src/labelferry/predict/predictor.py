@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -100,6 +101,8 @@ class Model:
         if self.bundle.space == "plain":  # nobody looks at the edges
             config = config.model_copy(update={"sobel": "none"})
         prepared = prepare(volume, self.bundle.modality, config, case=case)
+        if not self.config.borders_mm:  # nobody looks at it
+            prepared = replace(prepared, scaled=None)
         return self._on_grid(prepared, volume.grid, watch, way)
 
     def logits(self, prepared: Prepared) -> Tensor:
