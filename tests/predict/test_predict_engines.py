@@ -27,6 +27,7 @@ from labelferry.translate.precision import autocast, bf16_pays
 CPU = torch.device("cpu")
 FLAT = {"dimensions": 2, "patch": (16, 24), "context": 1}
 DEEP = {"patch": (8, 16, 24), "downsamplings": 3}
+SIZES = [(1, (2.5, 0.8, 0.8), DEEP), (3, (2.0, 2.0), FLAT)]
 
 
 def draw_network(channels: int, spacing: tuple[float, ...], **sizes: Any) -> tuple[nn.Module, Any]:
@@ -47,10 +48,7 @@ def opened(network: nn.Module, channels: int, patch: Any, **config: Any) -> Any:
     return open_engine(network, CPU, chosen, channels=channels, patch=patch)
 
 
-@pytest.mark.parametrize(
-    ("channels", "spacing", "sizes"),
-    [(1, (2.5, 0.8, 0.8), DEEP), (3, (2.0, 2.0), FLAT)],
-)
+@pytest.mark.parametrize(("channels", "spacing", "sizes"), SIZES)
 def test_a_u_net_lets_go_of_its_skips(channels: int, spacing: Any, sizes: dict[str, Any]) -> None:
     network, config = draw_network(channels, spacing, **sizes)
     windows = noise(2, channels, *config.patch)
@@ -91,6 +89,47 @@ def test_openvino_gives_torchs_scores(channels: int, spacing: Any, sizes: dict[s
         assert ours.name == "openvino fp32" and found.dtype == torch.float32
         torch.testing.assert_close(found, expected, atol=1e-3, rtol=1e-3)
         torch.testing.assert_close(ours(windows), found, atol=0, rtol=0)  # the same again
+
+
+@pytest.mark.parametrize("engine", ["torch", "openvino"])
+@pytest.mark.parametrize(("channels", "spacing", "sizes"), SIZES)
+def test_what_decides_is_in_single_precision(
+    channels: int, spacing: Any, sizes: dict[str, Any], engine: str
+) -> None:
+    """Every voxel's last feature is 1 + 2^-12 and its scores are that and 1: bfloat16 keeps eight
+    bits of a number and would have them equal.
+    """
+    if engine == "openvino":
+        pytest.importorskip("openvino")
+    network, config = draw_network(channels, spacing, **sizes)
+    decoder: Any = network.decoder
+    last, scores = decoder.stages[-1].convs[-1], decoder.seg_layers[-1]
+    nn.init.zeros_(last.norm.weight)
+    nn.init.constant_(last.norm.bias, 1 + 2**-12)
+    nn.init.zeros_(scores.weight)
+    scores.weight.data[1, 0] = 1
+    scores.bias.data[:] = torch.tensor([1.0, 0, 0])
+    windows = noise(2, channels, *config.patch)
+    found = opened(network, channels, config.patch, engine=engine, amp="bf16")(windows)
+    assert (found[:, 1] - found[:, 0] == 2**-12).all()
+
+
+@pytest.mark.parametrize(("channels", "spacing", "sizes"), SIZES)
+def test_the_last_convolution_is_in_single_precision(
+    channels: int, spacing: Any, sizes: dict[str, Any]
+) -> None:
+    network, config = draw_network(channels, spacing, **sizes)
+    decoder: Any = network.decoder
+    last = decoder.stages[-1].convs[-1]
+    features: list[Tensor] = []
+    last.register_forward_pre_hook(lambda _, given: features.append(given[0]))
+    windows = noise(2, channels, *config.patch)
+    found = TorchEngine(network, CPU, "bf16")(windows)
+    assert torch.equal(features[0], features[0].bfloat16().float()), "bfloat16 until there"
+    with torch.inference_mode():
+        assert torch.equal(found, decoder.seg_layers[-1](last(features[0])))
+        plain = network(windows)
+    assert 0 < (found - plain).abs().max() < 0.2
 
 
 def test_auto_takes_openvino_where_it_is(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -19,31 +19,40 @@ _UPWARD = (nn.ConvTranspose2d, nn.ConvTranspose3d)
 _NORMS = (nn.InstanceNorm2d, nn.InstanceNorm3d)
 
 
-def unet_graph(network: nn.Module, channels: int, patch: Sequence[int]) -> openvino.Model:
+def unet_graphs(
+    network: nn.Module, channels: int, patch: Sequence[int], *, split: bool = False
+) -> list[openvino.Model]:
     """The graph of a ``PlainConvUNet``: (b, channels, [z,] y, x) → (b, classes, [z,] y, x).
 
-    ``patch`` is the size of a window, the number of windows is free. Raises ``NotImplementedError``
-    for a network that holds anything else.
+    ``split``: two graphs, the second to be given what the first makes; it is the last convolution
+    and the scores. ``patch`` is the size of a window, the number of windows is free. Raises
+    ``NotImplementedError`` for a network that holds anything else.
     """
     if type(network).__name__ != "PlainConvUNet":
         raise NotImplementedError(type(network).__name__)
     image = ops.parameter([-1, channels, *patch], np.float32, name="image")
     skips, x = [], image
     for stage in network.encoder.stages:  # type: ignore[union-attr]
-        x = _blocks(x, stage)
+        for stacked in stage:
+            x = _blocks(x, stacked.convs)
         skips.append(x)
+    skips.pop()
     decoder: Any = network.decoder
-    for depth, (upward, stage) in enumerate(zip(decoder.transpconvs, decoder.stages, strict=True)):
-        x = _blocks(ops.concat([_layer(x, upward), skips[-(depth + 2)]], 1), [stage])
-    scores = _layer(x, decoder.seg_layers[-1])
-    return openvino.Model([scores], [image], "unet")
+    for upward, stage in zip(decoder.transpconvs, decoder.stages, strict=True):
+        x = ops.concat([_layer(x, upward), skips.pop()], 1)
+        x = _blocks(x, stage.convs if skips else stage.convs[:-1])
+    graphs = []
+    if split:
+        graphs = [openvino.Model([x], [image], "features")]
+        x = image = ops.parameter(x.get_output_partial_shape(0), np.float32, name="features")
+    scores = _layer(_blocks(x, decoder.stages[-1].convs[-1:]), decoder.seg_layers[-1])
+    return [*graphs, openvino.Model([scores], [image], "scores")]
 
 
-def _blocks(x: Any, stage: Any) -> Any:
-    for stacked in stage:
-        for block in stacked.convs:
-            for layer in block.all_modules:
-                x = _layer(x, layer)
+def _blocks(x: Any, blocks: Any) -> Any:
+    for block in blocks:
+        for layer in block.all_modules:
+            x = _layer(x, layer)
     return x
 
 
