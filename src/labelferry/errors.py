@@ -1,7 +1,7 @@
 """What a person is told, and the exit code that goes with it.
 
 Exit codes of the command line: 0 done, 1 our fault (the traceback is in the log), 2 the input,
-3 some cases failed and the rest is done.
+3 some cases failed and the rest is done; 130 and 143 stopped by Ctrl-C and by SIGTERM.
 """
 
 from __future__ import annotations

@@ -53,6 +53,24 @@ def test_an_unknown_verb_is_answered_with_the_nearest(capsys):
     assert 'Did you mean "adapt"' in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(("name", "code"), [("SIGINT", 130), ("SIGTERM", 143)])
+def test_a_command_that_is_stopped_says_how_to_go_on(name, code):
+    done = python(f"""
+import os, signal, time
+from labelferry.cli import main
+from labelferry.pipeline import chain
+
+def status(run):
+    os.kill(os.getpid(), signal.{name})
+    time.sleep(60)
+
+chain.status = status
+main(["status", "anything"])
+""")
+    assert done.returncode == code
+    assert done.stderr.strip() == "stopped; the same command goes on from here"
+
+
 def test_a_fault_of_ours_leaves_with_1_and_says_where_the_traceback_is(
     capsys, monkeypatch, tmp_path
 ):

@@ -5,8 +5,10 @@ from __future__ import annotations
 import errno
 import io
 import os
+import signal
 import sys
 from collections.abc import Sequence
+from types import FrameType
 
 _FULL = (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC))  # Windows has no quota
 
@@ -19,6 +21,7 @@ def main(tokens: Sequence[str] | None = None) -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # no file name must stop what is said about it
             stream.reconfigure(errors="backslashreplace")
+    signal.signal(signal.SIGTERM, _stop)
     sys.exit(run(sys.argv[1:] if tokens is None else tokens))
 
 
@@ -41,9 +44,9 @@ def run(tokens: Sequence[str]) -> int:
         error_console().print(f"error: {error}", style="red", markup=False)
         error_console().print("Try 'labelferry --help'.", markup=False)
         return EXIT_INPUT
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as stop:
         error_console().print("stopped; the same command goes on from here", style="yellow")
-        return 130
+        return stopped_by(stop)
     except BrokenPipeError:
         return EXIT_DONE
     except Exception as error:
@@ -55,6 +58,16 @@ def run(tokens: Sequence[str]) -> int:
         error_console().print(_leave_traceback(), style="red", markup=False)
         return EXIT_FAULT
     return result if isinstance(result, int) else EXIT_DONE
+
+
+def stopped_by(stop: KeyboardInterrupt) -> int:
+    """The exit code of a command that was stopped: 130 by Ctrl-C, 143 by ``kill``."""
+    return 128 + (stop.args[0] if stop.args else signal.SIGINT)
+
+
+def _stop(number: int, _: FrameType | None) -> None:
+    """Being terminated is like Ctrl-C: workers end with the command, and it says how to go on."""
+    raise KeyboardInterrupt(number)
 
 
 def _leave_traceback() -> str:

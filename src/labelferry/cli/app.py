@@ -24,6 +24,7 @@ app = App(
     help="Carry organ labels from annotated CT to unannotated MRI, and leave with a small, fast "
     "segmentation model.",
     version=__version__,
+    suppress_keyboard_interrupt=False,  # ``run`` says how to go on
 )
 for verb in (
     *(adapt, status, report, explain, predict, evaluate, compare, efficiency, export),

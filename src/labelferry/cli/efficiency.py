@@ -58,6 +58,7 @@ def efficiency(
     keep
         A folder for the labels; without it they are thrown away.
     """
+    from labelferry.cli import stopped_by
     from labelferry.cli.console import TerminalEvents, error_console
     from labelferry.cli.evaluate import refuse_folders
     from labelferry.errors import EXIT_DONE, EXIT_INPUT, EXIT_PARTIAL
@@ -75,9 +76,9 @@ def efficiency(
                 keep=keep,
                 progress=lambda done, total: events.progress("cases measured", done, total),
             )
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as stop:
         error_console().print("stopped; no figures were written", style="yellow")
-        return 130
+        return stopped_by(stop)
     if json is not None:
         table.write_json(json)
     if csv is not None:
