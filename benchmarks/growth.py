@@ -34,6 +34,7 @@ def main() -> None:
     parser.add_argument("--patch", type=numbers, default=(32, 64, 64), help="z,y,x")
     parser.add_argument("--channels", type=int, default=4)
     parser.add_argument("--downsamplings", type=int, default=2)
+    parser.add_argument("--borders", type=float, default=0.0, help="mm; 0: as the network has them")
     parser.add_argument("--threads", type=int, default=0)
     given = parser.parse_args()
     network = NetworkConfig(
@@ -44,7 +45,8 @@ def main() -> None:
         work = Path(name)
         for count in given.organs or [4, 13, 52]:
             organs = OrganSet(tuple(Organ(n, f"organ {n}") for n in range(1, count + 1)))
-            model = random_bundle(work / f"model{count}", given.spacing, network, organs)
+            folder = work / f"model{count}"
+            model = random_bundle(folder, given.spacing, network, organs, given.borders)
             curves[count] = []
             print(f"{count} organs")
             for size in given.size or SIZES:

@@ -32,6 +32,7 @@ def random_bundle(
     spacing: Sequence[float],
     network: NetworkConfig,
     organs: OrganSet = FLARE,
+    borders_mm: float = 0.0,
 ) -> Path:
     """A bundle whose network is initialised and not trained; ``spacing`` z, y, x."""
     anatomy = AnatomyConfig(spacing=(spacing[2], spacing[1], spacing[0]))
@@ -45,6 +46,7 @@ def random_bundle(
         plans=make_plans(network, spacing, 1, batch=2),
         dataset=make_dataset(organs, ["image"]),
         provenance={},
+        inference={"borders_mm": borders_mm},
     )
     built = build_network(network, network.channels_in(1), bundle.classes, spacing=spacing)
     write_bundle(folder, bundle, built.state_dict())

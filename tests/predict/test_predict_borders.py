@@ -74,8 +74,11 @@ def test_what_cannot_be_judged_stays():
 
 def test_an_organ_that_takes_up_too_much_stays(monkeypatch):
     drawn, seen = line(13, 28), large(0.1 + 0.5 * line(10, 25))
-    monkeypatch.setattr(borders, "LARGEST", 20)
-    assert np.array_equal(redraw_borders(drawn, seen, 25), drawn)
+    assert np.array_equal(redraw_borders(drawn, seen, 25), line(10, 25))
+    for limit in ("LARGEST", "WIDEST"):
+        with monkeypatch.context() as patched:
+            patched.setattr(borders, limit, 16)
+            assert np.array_equal(redraw_borders(drawn, seen, 25), drawn), limit
 
 
 def test_borders_are_looked_for_on_small_voxels():
