@@ -18,7 +18,7 @@ from labelferry.translate.precision import bf16_pays
 _SLOW_PLANE = 2560  # z·y voxels; see ``copies``
 
 _COARSE: Amp = "bf16"
-"""Its eight bits are too few for what decides between two organs: a network that is run in it ends,
+"""Its eight bits are too few for what decides between two organs: a plain U-Net run in it ends,
 from its last convolution on, in single precision. More than a third of the voxels that it changed
 stay as they are then, for a fifth more time.
 """
