@@ -60,6 +60,8 @@ import os, signal, time
 from labelferry.cli import main
 from labelferry.pipeline import chain
 
+signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored in what a shell runs aside
+
 def status(run):
     os.kill(os.getpid(), signal.{name})
     time.sleep(60)
