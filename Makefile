@@ -3,8 +3,9 @@ PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+FLOORS := .venv-floors
 
-.PHONY: demo test lint clean
+.PHONY: demo test lint floors clean
 
 demo: $(STAMP)
 	$(BIN)/labelferry demo demo-run
@@ -23,5 +24,12 @@ $(STAMP): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[dev]"
 	touch $(STAMP)
 
+# The tests with every library at the lowest version that pyproject.toml allows.
+floors:
+	test -x $(FLOORS)/bin/python || $(PYTHON) -m venv $(FLOORS)
+	$(PYTHON) .ci/floors.py > $(FLOORS)/floors.txt
+	$(FLOORS)/bin/python -m pip install --quiet -c constraints.txt -c $(FLOORS)/floors.txt -e ".[dev]"
+	$(FLOORS)/bin/python -m pytest -m "not slow and not cuda" -n 2 --dist loadfile -W ignore::DeprecationWarning
+
 clean:
-	rm -rf $(VENV) demo-run
+	rm -rf $(VENV) $(FLOORS) demo-run
