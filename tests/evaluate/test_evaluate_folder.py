@@ -282,6 +282,9 @@ def test_mistakes_are_told(pair, tmp_path):
         evaluate(pred, tmp_path / "nowhere")
     with pytest.raises(UserError, match="no NIfTI file in the folder"):
         evaluate(tmp_path / "empty", truth)
+    save(tmp_path / "above" / "test" / "x.nii.gz", LIVER)
+    with pytest.raises(UserError, match=r"no NIfTI file in the folder.*Give a folder of it: test"):
+        evaluate(pred, tmp_path / "above")
     save(tmp_path / "strange" / "x.nii.gz", LIVER)
     with pytest.raises(UserError, match="no prediction has the name"):
         evaluate(tmp_path / "strange", truth)
