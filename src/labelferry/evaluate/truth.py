@@ -11,6 +11,7 @@ from labelferry.errors import UserError
 from labelferry.files import hash_file, hash_value
 from labelferry.io.names import patient_and_sequence
 from labelferry.io.nifti import is_nifti, stem
+from labelferry.io.notes import some
 from labelferry.organs import OrganSet
 from labelferry.volume import Segmentation
 
@@ -54,18 +55,14 @@ def find_files(path: Path, twins: dict[str, UserError] | None = None) -> dict[st
     files = [file for file in sorted(path.iterdir()) if is_nifti(file) and file.is_file()]
     found = _by_case(files, twins)
     if not files:
-        below = [part.name for part in sorted(path.iterdir()) if part.is_dir() and _holds(part)]
+        below = sorted({file.parent.name for file in path.glob("*/*") if is_nifti(file)})
         raise UserError(
             "no NIfTI file in the folder",
             path=path,
             allowed=".nii or .nii.gz files",
-            fix=f"give a folder of it: {', '.join(below)}" if below else None,
+            fix=f"give a folder of it: {some(below)}" if below else None,
         )
     return found
-
-
-def _holds(folder: Path) -> bool:
-    return any(is_nifti(file) for file in folder.iterdir())
 
 
 def find_truth(
@@ -81,7 +78,7 @@ def find_truth(
     """
     rows = _read_table(path if path.is_dir() else path.parent, organs)
     listed = [row.label for row in rows if row.label.is_file()]
-    if path.is_dir() and listed and not _holds(path):
+    if path.is_dir() and listed and not any(is_nifti(file) for file in path.iterdir()):
         files = _by_case(listed, twins)
     else:
         files = find_files(path, twins)
